@@ -1,0 +1,1 @@
+"""The driver of post-training quantization; it knows models only through an adapter."""

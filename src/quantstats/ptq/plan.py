@@ -1,0 +1,108 @@
+"""Everything that the driver decides about a model, as immutable data.
+
+Each algorithm is a function from plan to plan: placement makes one without numbers, range estimation fills the numbers
+in, later steps refine it. An adapter emits the quantized model from the original model and a plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantstats.ptq.graph import Port
+from quantstats.quantizer import Quantizer, QuantizerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One tensor at which a quantizer acts, and who reads the quantized values.
+
+    :param tensor: Name of the tensor.
+    :param readers: The operands that read the quantized tensor; others keep reading the floating-point one.
+    :param model_output: True if the model output of this name is the quantized tensor.
+    """
+
+    tensor: str
+    readers: tuple[Port, ...]
+    model_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationQuantizer:
+    """A quantizer of activations.
+
+    :param tensor: The tensor whose values decide the range: the one that is observed in calibration.
+    :param places: Where it acts. The first place is ``tensor`` itself; the others are tensors that hold the same values
+        after operations that only move data, and share the scale so that those operations run on integers.
+    :param config: Bits, scheme, granularity.
+    :param channel_axis: Axis of the channels for per-channel quantization, else ``None``.
+    :param quantizer: Scale, zero point and levels; ``None`` before ranges are known.
+    """
+
+    tensor: str
+    places: tuple[Place, ...]
+    config: QuantizerConfig
+    channel_axis: int | None = None
+    quantizer: Quantizer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightQuantizer:
+    """A quantizer of a constant.
+
+    :param tensor: Name of the constant.
+    :param readers: The operands that read the quantized constant; several where a weight is shared.
+    :param config: Bits, scheme, granularity.
+    :param channel_axis: Axis of the output channels in the constant as it is stored, ``None`` for per tensor.
+    :param half_range: True if the values must stay in half of the levels, so that u8 x s8 products cannot saturate.
+    :param quantizer: Scale, zero point and levels; ``None`` before ranges are known.
+    """
+
+    tensor: str
+    readers: tuple[Port, ...]
+    config: QuantizerConfig
+    channel_axis: int | None = None
+    half_range: bool = False
+    quantizer: Quantizer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether an operation is quantized, and why it is or is not, in words for a person."""
+
+    quantized: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """All decisions about one model.
+
+    :param activations: Quantizers of activations, in topological order of their tensors.
+    :param weights: Quantizers of constants, in topological order of their first reader.
+    :param decisions: For every operation that computes, by name: quantized or left in floating point, and why.
+    """
+
+    activations: tuple[ActivationQuantizer, ...]
+    weights: tuple[WeightQuantizer, ...]
+    decisions: Mapping[str, Decision]
+
+    def with_quantizers(
+        self, activations: Mapping[str, Quantizer], weights: Mapping[tuple[str, int | None], Quantizer]
+    ) -> QuantizationPlan:
+        """Return the plan with the numbers filled in.
+
+        :param activations: Quantizer by :attr:`ActivationQuantizer.tensor`.
+        :param weights: Quantizer by :attr:`WeightQuantizer.tensor` and :attr:`WeightQuantizer.channel_axis`.
+        """
+        return dataclasses.replace(
+            self,
+            activations=tuple(
+                dataclasses.replace(a, quantizer=activations.get(a.tensor, a.quantizer)) for a in self.activations
+            ),
+            weights=tuple(
+                dataclasses.replace(w, quantizer=weights.get((w.tensor, w.channel_axis), w.quantizer))
+                for w in self.weights
+            ),
+        )
