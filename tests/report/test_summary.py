@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph
 from quantstats.ptq.plan import Decision, QuantizationPlan
 from quantstats.report.latency import Latency

@@ -6,6 +6,8 @@ import io
 import math
 
 import pytest
+from rich.console import Console
+
 from quantstats.report.latency import Latency
 from quantstats.report.sqnr import OutputError
 from quantstats.report.summary import (
@@ -17,7 +19,6 @@ from quantstats.report.summary import (
     Summary,
 )
 from quantstats.report.tables import duration, file_size, render
-from rich.console import Console
 
 
 def printed(summary: Summary) -> str:

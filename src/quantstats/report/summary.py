@@ -172,7 +172,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         },
         "file_bytes": _pair(summary.file_bytes),
         "latency": None if summary.latency is None else _latency(summary.latency),
-        "top1_accuracy": None if summary.accuracy is None else {"fp32": summary.accuracy.fp32, "int8": summary.accuracy.int8},
+        "top1_accuracy": None if summary.accuracy is None else dataclasses.asdict(summary.accuracy),
     }
 
 
@@ -197,12 +197,12 @@ def _latency(latency: LatencySummary) -> dict[str, Any]:
 
 
 __all__ = [
+    "EvaluationData",
     "FloatOperations",
     "LatencySummary",
     "OperationsSummary",
     "Pair",
     "Summary",
-    "EvaluationData",
     "summarize_operations",
     "to_dict",
 ]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantstats.report.sqnr import OutputError
-from quantstats.report.summary import OperationsSummary, Summary, EvaluationData
+from quantstats.report.summary import EvaluationData, OperationsSummary, Summary
 
 
 def render(summary: Summary) -> Group:
@@ -80,11 +80,10 @@ def file_size(size: float) -> str:
     """Return a number of bytes in the unit that fits: ``"97.3 KB"``, with 1 KB = 1,000 bytes."""
     if size < 1000:
         return f"{size:.0f} B"
-    for unit in ("KB", "MB", "GB"):
-        size /= 1000
-        if size < 999.95:
-            break
-    return f"{size:.1f} {unit}"
+    for unit, length in (("KB", 1e3), ("MB", 1e6)):
+        if size < 999.95 * length:
+            return f"{size / length:.1f} {unit}"
+    return f"{size / 1e9:.1f} GB"
 
 
 def duration(milliseconds: float) -> str:
