@@ -17,7 +17,7 @@ from types import MappingProxyType
 class OperationKind(enum.Enum):
     """The role that an operation plays for quantization.
 
-    :param CONVOLUTION: Convolution of an activation with a constant weight, of any rank, grouped and depthwise included.
+    :param CONVOLUTION: Convolution of an activation with a constant weight, of any rank; grouped, depthwise included.
     :param TRANSPOSED_CONVOLUTION: Transposed convolution with a constant weight.
     :param MATMUL: Matrix multiplication, with a constant weight (a fully connected layer) or of two activations.
     :param ELEMENTWISE: Addition or multiplication of two activations for which runtimes have integer kernels.

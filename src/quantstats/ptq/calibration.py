@@ -1,0 +1,91 @@
+"""Running the model over calibration data and estimating the range of every quantized activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from quantstats.adapters.protocol import Array, ModelAdapter, Sample
+from quantstats.errors import NonFiniteError
+from quantstats.parameters import QuantizationMode
+from quantstats.ptq.graph import QuantizationGraph
+from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
+from quantstats.ptq.progress import Progress, silent
+from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.statistics import RangeEstimator
+
+
+def observe(
+    adapter: ModelAdapter[Any],
+    graph: QuantizationGraph,
+    plan: QuantizationPlan,
+    samples: Iterable[Sample],
+    *,
+    params: RangeEstimatorParameters | None = None,
+    batchwise: bool = False,
+    progress: Progress = silent,
+    total: int | None = None,
+) -> Mapping[str, RangeEstimator]:
+    """Run the floating-point model and show every sample of each quantized activation to a range estimator.
+
+    Constants that are read as activations are not observed: their values are known.
+
+    :param adapter: The model.
+    :param graph: Its graph.
+    :param plan: The plan whose activation quantizers need ranges.
+    :param samples: Checked samples, see :meth:`~quantstats.ptq.dataset.Dataset.samples`.
+    :param params: How ranges are estimated; fields left ``None`` take the default of the place.
+    :param batchwise: Treat each item of axis 0 as a sample of its own.
+    :param progress: Called before the first and after every sample.
+    :param total: Number of samples to expect, as far as it is known.
+    :return: An estimator for each :attr:`ActivationQuantizer.tensor` that is not a constant.
+    :raises NonFiniteError: if an activation holds NaN or Inf.
+    """
+    observed = {a.tensor: a for a in plan.activations if not graph.tensors[a.tensor].constant}
+    taps = tuple(observed)
+    estimators: dict[str, RangeEstimator] = {}
+    progress(0, total, len(taps))
+    for index, sample in enumerate(samples):
+        values = adapter.run(sample, taps)
+        for tensor, quantizer in observed.items():
+            value = values[tensor]
+            estimator = estimators.get(tensor)
+            if estimator is None:
+                estimator = estimators[tensor] = _estimator(quantizer, value.ndim, params, batchwise)
+            try:
+                estimator.update(value)
+            except NonFiniteError as error:
+                raise NonFiniteError(_non_finite(graph, tensor, value, index)) from error
+        progress(index + 1, total, len(taps))
+    return estimators
+
+
+def _estimator(
+    quantizer: ActivationQuantizer, rank: int, params: RangeEstimatorParameters | None, batchwise: bool
+) -> RangeEstimator:
+    resolved = resolve(params, is_weight=False, per_channel=quantizer.config.per_channel)
+    symmetric = quantizer.config.mode is QuantizationMode.SYMMETRIC
+    kept = set() if quantizer.channel_axis is None else {quantizer.channel_axis % rank}
+    aggregated: tuple[int, ...] = (0,)
+    if batchwise and rank > 0 and 0 not in kept:
+        # Items of axis 0 stay apart when a sample is reduced, and are pooled with the samples: axis 0 of a reduced
+        # sample is axis 1 of the stack.
+        kept.add(0)
+        aggregated = (0, 1)
+    reduced = tuple(axis for axis in range(rank) if axis not in kept) if kept else None
+    return RangeEstimator(resolved, reduction_axes=reduced, aggregation_axes=aggregated, symmetric=symmetric)
+
+
+def _non_finite(graph: QuantizationGraph, tensor: str, value: Array, index: int) -> str:
+    nan, inf = int(np.count_nonzero(np.isnan(value))), int(np.count_nonzero(np.isinf(value)))
+    producer = graph.producers.get(tensor)
+    where = f"tensor {tensor!r}" if producer is None else f"tensor {tensor!r} (output of {producer.name})"
+    remedy = (
+        "remove them from the data"
+        if producer is None
+        else "check the data of this sample, or keep the operations that read the tensor in floating point by an "
+        "ignored scope"
+    )
+    return f"{where} has {nan} NaN and {inf} infinite values of {value.size} in sample {index}; {remedy}"

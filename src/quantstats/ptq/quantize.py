@@ -1,0 +1,151 @@
+"""Post-training quantization from end to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantstats._validation import check_count, check_instance, check_member
+from quantstats.adapters import adapter_for
+from quantstats.adapters.protocol import ModelAdapter
+from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
+from quantstats.errors import ParameterError
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.ptq.calibration import observe
+from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.placement import place
+from quantstats.ptq.plan import QuantizationPlan
+from quantstats.ptq.progress import Progress, reporting
+from quantstats.ptq.ranges import fill_ranges
+
+
+def quantize(
+    model: Any,
+    calibration_dataset: Any,
+    *,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+    progress: bool | Progress = True,
+) -> Any:
+    """Return an int8 model made of a floating-point one and some calibration data. The model itself is not changed.
+
+    :param model: For ONNX a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``; else an object that is a
+        :class:`~quantstats.adapters.protocol.ModelAdapter`.
+    :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples.
+    :param preset: ``performance`` (all symmetric) or ``mixed`` (asymmetric activations); ``None`` takes ``mixed`` for
+        transformers, else ``performance``.
+    :param target_device: ANY or CPU.
+    :param subset_size: The largest number of samples to read. Data may end earlier.
+    :param model_type: ``ModelType.TRANSFORMER`` for models with attention blocks.
+    :param ignored_scope: Operations that stay in floating point.
+    :param advanced_parameters: Overflow fix, quantization parameters, range estimators.
+    :param progress: A callback, or whether to show a bar on the terminal.
+    :return: The quantized model, in the same form (an ``onnx.ModelProto`` for a path).
+    :raises ParameterError: if a parameter has a value that cannot be honoured.
+    :raises DataError: if the data do not fit the model, or are empty.
+    :raises NonFiniteError: if an activation or a constant holds NaN or Inf.
+    :raises IgnoredScopeError: if a rule of the scope matches nothing.
+    :raises NothingToQuantizeError: if no operation is left to quantize.
+    :raises ModelError: if the model cannot be read or run.
+    """
+    adapter = adapter_for(model)
+    plan = make_plan(
+        adapter,
+        calibration_dataset,
+        preset=preset,
+        target_device=target_device,
+        subset_size=subset_size,
+        model_type=model_type,
+        ignored_scope=ignored_scope,
+        advanced_parameters=advanced_parameters,
+        progress=progress,
+    )
+    return adapter.emit(plan)
+
+
+def make_plan(
+    adapter: ModelAdapter[Any],
+    calibration_dataset: Any,
+    *,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+    progress: bool | Progress = True,
+) -> QuantizationPlan:
+    """Return the plan that :func:`quantize` emits: every decision and every number about the quantized model.
+
+    Placement comes first, so a model with nothing to quantize or a scope without a match fails before any data is read.
+    Parameters and errors are those of :func:`quantize`.
+    """
+    advanced = AdvancedQuantizationParameters() if advanced_parameters is None else advanced_parameters
+    _check(preset, target_device, subset_size, model_type, ignored_scope, advanced)
+    dataset = Dataset.of(calibration_dataset)
+    graph = adapter.graph()
+    plan = place(
+        graph,
+        preset=preset,
+        model_type=model_type,
+        overflow_fix=advanced.overflow_fix,
+        activations=advanced.activations_quantization_params,
+        weights=advanced.weights_quantization_params,
+        quantize_outputs=advanced.quantize_outputs,
+        ignored_scope=ignored_scope,
+    )
+    batchwise = advanced.batchwise_statistics
+    if batchwise is None:
+        batchwise = dataset.batch_size > 1
+    known = dataset.length_hint()
+    with reporting(progress) as report:
+        estimators = observe(
+            adapter,
+            graph,
+            plan,
+            dataset.samples(graph, subset_size),
+            params=advanced.activations_range_estimator_params,
+            batchwise=batchwise,
+            progress=report,
+            total=None if known is None else min(known, subset_size),
+        )
+    return fill_ranges(plan, graph, adapter, estimators, weight_params=advanced.weights_range_estimator_params)
+
+
+def _check(
+    preset: QuantizationPreset | None,
+    target_device: TargetDevice,
+    subset_size: int,
+    model_type: ModelType | None,
+    ignored_scope: IgnoredScope | None,
+    advanced: AdvancedQuantizationParameters,
+) -> None:
+    """Refuse what is malformed, and what would be ignored in silence."""
+    owner = "quantize"
+    if preset is not None:
+        check_member(owner, "preset", preset, QuantizationPreset)
+    if model_type is not None:
+        check_member(owner, "model_type", model_type, ModelType)
+    if ignored_scope is not None:
+        check_instance(owner, "ignored_scope", ignored_scope, IgnoredScope)
+    check_instance(owner, "advanced_parameters", advanced, AdvancedQuantizationParameters)
+    check_member(owner, "target_device", target_device, TargetDevice)
+    if target_device not in (TargetDevice.ANY, TargetDevice.CPU):
+        raise ParameterError(
+            f"quantize.target_device={target_device.value} is not supported; models are quantized for CPUs of any "
+            "generation: use TargetDevice.ANY or TargetDevice.CPU"
+        )
+    check_count(owner, "subset_size", subset_size, least=1)
+    if advanced.bias_correction_params != AdvancedBiasCorrectionParameters():
+        raise ParameterError(
+            "AdvancedQuantizationParameters.bias_correction_params is set, but biases are not corrected here; "
+            "leave it at its default"
+        )
+    if advanced.backend_params:
+        raise ParameterError(
+            f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, which "
+            "no adapter understands; leave it empty"
+        )

@@ -1,0 +1,96 @@
+"""From observed activations and constant weights to numbers: scales, zero points and levels of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantstats.adapters.protocol import ModelAdapter
+from quantstats.errors import NonFiniteError, QuantizationError
+from quantstats.parameters import QuantizationMode
+from quantstats.ptq.graph import QuantizationGraph
+from quantstats.ptq.plan import QuantizationPlan
+from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
+from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.statistics import RangeEstimator
+
+
+def fill_ranges(
+    plan: QuantizationPlan,
+    graph: QuantizationGraph,
+    adapter: ModelAdapter[Any],
+    estimators: Mapping[str, RangeEstimator],
+    *,
+    weight_params: RangeEstimatorParameters | None = None,
+) -> QuantizationPlan:
+    """Return the plan with a quantizer for every activation and every weight.
+
+    :param plan: A plan from placement.
+    :param graph: The model's graph.
+    :param adapter: The model, for its constants.
+    :param estimators: Estimator by :attr:`ActivationQuantizer.tensor`, after calibration. Where a tensor is a constant,
+        its values decide.
+    :param weight_params: How ranges of weights are estimated; fields left ``None`` take the default of the place.
+    :raises NonFiniteError: if a constant holds NaN or Inf.
+    :raises QuantizationError: if an estimator gives no usable range; the message names the tensor.
+    """
+    activations: dict[str, Quantizer] = {}
+    for activation in plan.activations:
+        tensor, config = activation.tensor, activation.config
+        if graph.tensors[tensor].constant:
+            activations[tensor] = _of_constant(adapter, tensor, config, activation.channel_axis, weight_params)
+        else:
+            rank = _rank(graph, tensor)
+            activations[tensor] = _quantizer(
+                estimators[tensor], tensor, config, _positive(activation.channel_axis, rank), half_range=False
+            )
+    weights = {
+        (weight.tensor, weight.channel_axis): _of_constant(
+            adapter, weight.tensor, weight.config, weight.channel_axis, weight_params, half_range=weight.half_range
+        )
+        for weight in plan.weights
+    }
+    return plan.with_quantizers(activations, weights)
+
+
+def _of_constant(
+    adapter: ModelAdapter[Any],
+    tensor: str,
+    config: QuantizerConfig,
+    channel_axis: int | None,
+    params: RangeEstimatorParameters | None,
+    *,
+    half_range: bool = False,
+) -> Quantizer:
+    values = adapter.constant(tensor)
+    axis = _positive(channel_axis, values.ndim)
+    reduced = None if axis is None else tuple(other for other in range(values.ndim) if other != axis)
+    estimator = RangeEstimator(
+        resolve(params, is_weight=True, per_channel=config.per_channel),
+        reduction_axes=reduced,
+        symmetric=config.mode is QuantizationMode.SYMMETRIC,
+    )
+    try:
+        estimator.update(values)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"constant {tensor!r}: {error}") from error
+    return _quantizer(estimator, tensor, config, axis, half_range=half_range)
+
+
+def _quantizer(
+    estimator: RangeEstimator, tensor: str, config: QuantizerConfig, axis: int | None, *, half_range: bool
+) -> Quantizer:
+    try:
+        low, high = estimator.range(num_bits=config.num_bits)
+        return quantizer_from_range(low, high, config, half_range, axis=axis)
+    except QuantizationError as error:
+        raise type(error)(f"tensor {tensor!r}: {error}") from error
+
+
+def _rank(graph: QuantizationGraph, tensor: str) -> int | None:
+    shape = graph.tensors[tensor].shape
+    return None if shape is None else len(shape)
+
+
+def _positive(axis: int | None, rank: int | None) -> int | None:
+    return axis if axis is None or rank is None or axis >= 0 else axis + rank
