@@ -1,0 +1,14 @@
+"""Statistics of tensors: what a sample is reduced to, how samples are aggregated, how a range comes out of it.
+
+A sample passes through three steps, each a module of its own. `reduction` reads the tensor and gives one row of a
+`table`; `aggregation` turns a column of the table into one bound; `estimator` puts the two together behind the
+interface of `RangeEstimator`. The HISTOGRAM estimator keeps a `bit_histogram` in place of rows and searches it with
+`histogram_search`. Nothing here knows of models.
+"""
+
+from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.estimator import RangeEstimator, range_from_table
+from quantstats.statistics.table import SampleTable
+
+__all__ = ["BitHistogram", "Column", "RangeEstimator", "SampleTable", "columns_of", "range_from_table"]

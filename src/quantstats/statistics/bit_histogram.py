@@ -1,0 +1,117 @@
+"""A histogram of all values of a tensor that does not depend on the order in which they come.
+
+Its bins are fixed before any data is seen: the upper 16 bits of the float32 pattern (sign, exponent and 7 bits of
+mantissa), 65,536 counters. So each bin is at most 1/128 of its value wide whatever the range of the data, counting is
+an addition of integers, and merging two histograms is exact. A histogram of equal bins must be stretched whenever a
+value falls outside, which moves counts by guesswork and makes the result depend on the order of the samples.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quantstats import kernels
+
+__all__ = ["BitHistogram"]
+
+_BINS = 65_536
+_ZERO_KEYS = (0x7FFF, 0x8000)  # The bins of -0.0 and +0.0, with denormals below 9.2e-41 in magnitude.
+
+
+class BitHistogram:
+    """Counts of float32 values by their upper 16 bits, with the exact minimum and maximum.
+
+    Bin k holds the values whose upper half h has the key k: ``~h`` if the sign bit of h is set, else ``h | 0x8000``.
+    Keys ascend with the values. float64 values are rounded to float32 to be counted; 16-bit floats convert exactly.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.counts: npt.NDArray[np.uint64] = np.zeros(_BINS, np.uint64)
+        self.minimum = math.inf
+        self.maximum = -math.inf
+
+    @property
+    def total(self) -> int:
+        """How many values were counted."""
+        return int(self.counts.sum())
+
+    def add(self, x: npt.NDArray[Any], minimum: float, maximum: float) -> None:
+        """Count the values of `x`, all finite, whose least and greatest value are `minimum` and `maximum`."""
+        if x.dtype == np.float64:
+            largest = np.finfo(np.float32).max
+            x = np.clip(x, -largest, largest)
+        kernels.bit_histogram(x.astype(np.float32, copy=False), self.counts)
+        self.minimum = min(self.minimum, minimum)
+        self.maximum = max(self.maximum, maximum)
+
+    def merge(self, other: BitHistogram) -> None:
+        """Add the counts of `other`, which is not changed."""
+        self.counts += other.counts
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+
+    def uniform(self, bins: int, *, with_zeros: bool = True) -> npt.NDArray[np.float64]:
+        """The same distribution in `bins` bins of equal width from the minimum to the maximum.
+
+        A bit bin is taken as evenly filled, so its count is divided among the bins that it overlaps. At least one
+        value must have been counted, and the minimum lie below the maximum.
+
+        :param with_zeros: False leaves out the values that are zero (or denormal).
+        """
+        counts = self.counts.copy()
+        if not with_zeros:
+            counts[list(_ZERO_KEYS)] = 0
+        keys = np.flatnonzero(counts)
+        if keys.size == 0:
+            return np.zeros(bins)
+        low, high = _bin_edges(keys)
+        low, high = np.clip((low, high), self.minimum, self.maximum)
+        below = np.concatenate([[0], np.cumsum(counts[keys], dtype=np.float64)])
+        # The cumulative distribution is a polygon through (edge, count below it).
+        at = np.column_stack([low, high]).ravel()
+        count = np.column_stack([below[:-1], below[1:]]).ravel()
+        edges = np.linspace(self.minimum, self.maximum, bins + 1)
+        cumulative = np.interp(edges, at, count)
+        cumulative[0], cumulative[-1] = 0.0, below[-1]  # A value repeated at the border is a step there.
+        return np.diff(cumulative)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BitHistogram):
+            return NotImplemented
+        return (self.minimum, self.maximum) == (other.minimum, other.maximum) and np.array_equal(
+            self.counts, other.counts
+        )
+
+    def __copy__(self) -> BitHistogram:
+        twin = BitHistogram()
+        twin.merge(self)
+        return twin
+
+    def __getstate__(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint64], float, float]:
+        # Most counters are zero: a tensor's values span a few decades of the 76 that float32 has.
+        keys = np.flatnonzero(self.counts)
+        return keys.astype(np.uint16), self.counts[keys], self.minimum, self.maximum
+
+    def __setstate__(self, state: tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint64], float, float]) -> None:
+        keys, counts, self.minimum, self.maximum = state
+        self.counts = np.zeros(_BINS, np.uint64)
+        self.counts[keys] = counts
+
+    def __repr__(self) -> str:
+        return f"<BitHistogram of {self.total} values from {self.minimum} to {self.maximum}>"
+
+
+def _bin_edges(keys: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Lower and upper edge of the bins `keys`, which hold finite values."""
+    negative = keys < 0x8000
+    upper_half = np.where(negative, ~keys & 0xFFFF, keys)
+    magnitude = (upper_half & 0x7FFF).astype(np.uint32)
+    inner = (magnitude << 16).view(np.float32).astype(np.float64)
+    outer = ((magnitude + 1) << 16).view(np.float32).astype(np.float64)  # Infinite for the last finite bin.
+    return np.where(negative, -outer, inner), np.where(negative, -inner, outer)

@@ -1,0 +1,232 @@
+"""`RangeEstimator`: samples in, range out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quantstats import kernels
+from quantstats._validation import check_bool, check_num_bits
+from quantstats.errors import DataError, ParameterError
+from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.statistics.aggregation import aggregate, check_poolable, pool
+from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.column import columns_of
+from quantstats.statistics.histogram_search import BINS, least_error_range
+from quantstats.statistics.reduction import (
+    as_sample,
+    reduce_sample,
+    reduced_shape,
+    reduction_axes_of,
+    require_finite,
+)
+from quantstats.statistics.table import SampleTable
+
+__all__ = ["RangeEstimator", "range_from_table"]
+
+Array = npt.NDArray[Any]
+
+
+def range_from_table(
+    table: SampleTable,
+    params: RangeEstimatorParameters,
+    *,
+    aggregation_axes: Sequence[int] = (0,),
+    symmetric: bool = False,
+) -> tuple[Array, Array]:
+    """Lower and upper bound, from a table that has the columns of `params` (see `columns_of`).
+
+    :param params: complete parameters of another estimator than HISTOGRAM.
+    :returns: arrays of the shape of a reduced sample, with size 1 at the aggregated axes.
+    :raises DataError: the table is empty.
+    :raises ParameterError: the table lacks a column.
+    """
+    if not len(table):
+        raise DataError("a range needs at least one sample and none was collected; give calibration data")
+    bounds = []
+    for column, branch in zip(columns_of(params, symmetric=symmetric), (params.min, params.max), strict=True):
+        matrix, shape = pool(table.values(column), aggregation_axes)
+        assert branch.aggregator_type is not None
+        bounds.append(aggregate(matrix, branch.aggregator_type, branch.quantile_outlier_prob).reshape(shape))
+    return bounds[0], bounds[1]
+
+
+class RangeEstimator:
+    """Estimates a quantization range from samples of a tensor.
+
+    It keeps what the samples are reduced to, not the samples. Neither the order of samples nor how they are spread
+    over estimators that are merged later changes the range, by a single bit. It pickles, copies and compares; two
+    estimators are equal if they have the same parameters and saw the same samples in any order (more precisely:
+    samples with the same reduced values).
+
+    :param params: how the range is estimated. Fields left None take the defaults of a per-tensor activation; for
+        another place complete them first with `quantstats.range_estimator.resolve`.
+    :param reduction_axes: the axes of a sample that are reduced, and kept as size 1; None reduces all. Per channel:
+        all but the channel axis.
+    :param aggregation_axes: the axes of the stack of reduced samples over which values are aggregated: axis 0 counts
+        the samples and must be among them, axis k is axis k - 1 of a sample. With ``(0, 1)``, and 0 not among the
+        reduction axes, each item of a batch is a sample of its own.
+    :param symmetric: whether the range is for a symmetric quantizer: a max branch that asks for MAX takes ABS_MAX, and
+        HISTOGRAM searches symmetric ranges.
+    :raises ParameterError: a parameter is invalid.
+
+    HISTOGRAM always looks at all values of a tensor together and does not use the axes.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        params: RangeEstimatorParameters,
+        *,
+        reduction_axes: Sequence[int] | None = None,
+        aggregation_axes: Sequence[int] = (0,),
+        symmetric: bool = False,
+    ) -> None:
+        check_bool("RangeEstimator", "symmetric", symmetric)
+        self._params = resolve(params, is_weight=False, per_channel=False)
+        self._reduction_axes = None if reduction_axes is None else tuple(sorted(set(reduction_axes)))
+        self._aggregation_axes = tuple(sorted(set(aggregation_axes)))
+        self._symmetric = symmetric
+        if not self._aggregation_axes or self._aggregation_axes[0] != 0:
+            raise ParameterError(
+                f"aggregation_axes={tuple(aggregation_axes)} must contain 0, the axis that counts the samples, and no "
+                "negative axis; use (0,), or (0, 1) to make each item of a batch a sample"
+            )
+        histogram = self._params.is_histogram
+        self._table = SampleTable(() if histogram else columns_of(self._params, symmetric=symmetric))
+        self._histogram = BitHistogram() if histogram else None
+        self._reduced_shape: tuple[int, ...] | None = None
+        self._num_samples = 0
+
+    @property
+    def params(self) -> RangeEstimatorParameters:
+        """A copy of the parameters, complete."""
+        return copy.deepcopy(self._params)
+
+    @property
+    def reduction_axes(self) -> tuple[int, ...] | None:
+        """The axes of a sample that are reduced; None for all."""
+        return self._reduction_axes
+
+    @property
+    def aggregation_axes(self) -> tuple[int, ...]:
+        """The axes of the stack of reduced samples over which values are aggregated."""
+        return self._aggregation_axes
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the range is for a symmetric quantizer."""
+        return self._symmetric
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples were taken in; empty ones do not count."""
+        return self._num_samples
+
+    def update(self, x: npt.ArrayLike) -> None:
+        """Take in one sample: an array of float32, float64, float16 or bfloat16, of any strides. It is not kept.
+
+        An empty array is no sample and changes nothing (a detector may find no box). On an error nothing changes.
+
+        :raises NonFiniteError: `x` holds NaN or Inf.
+        :raises DataError: `x` has another dtype, or another number of channels than earlier samples.
+        :raises ParameterError: `x` has too few dimensions for the axes.
+        """
+        sample = as_sample(x)
+        if sample.size == 0:
+            return
+        if self._histogram is not None:
+            self._update_histogram(self._histogram, sample)
+        else:
+            axes = reduction_axes_of(sample.ndim, self._reduction_axes)
+            shape = reduced_shape(sample.shape, axes)
+            check_poolable(shape, self._reduced_shape or shape, self._aggregation_axes)
+            self._table.append(reduce_sample(sample, self._table.columns, axes))
+            self._reduced_shape = shape
+        self._num_samples += 1
+
+    def _update_histogram(self, histogram: BitHistogram, sample: Array) -> None:
+        summary = kernels.summarize(sample, nan_policy="ignore")
+        require_finite(sample, summary)
+        minimum, maximum = float(summary.min), float(summary.max)
+        limit = self._params.min.clipping_value
+        if limit is not None and (minimum < -limit or maximum > limit):
+            sample = np.clip(sample, -np.asarray(limit, sample.dtype), np.asarray(limit, sample.dtype))
+            minimum, maximum = np.clip((minimum, maximum), -limit, limit).tolist()
+        histogram.add(sample, minimum, maximum)
+
+    def merge(self, other: RangeEstimator) -> None:
+        """Take in all samples of `other`, which is not changed.
+
+        :raises ParameterError: `other` has other parameters or axes.
+        :raises DataError: `other` saw another number of channels.
+        """
+        if self._settings() != other._settings():
+            raise ParameterError(
+                f"estimators with different settings cannot be merged: {self._settings()} and {other._settings()}; "
+                "collect both with the same ones"
+            )
+        if self._reduced_shape is not None and other._reduced_shape is not None:
+            check_poolable(other._reduced_shape, self._reduced_shape, self._aggregation_axes)
+        self._table.merge(other._table)
+        if self._histogram is not None and other._histogram is not None:
+            self._histogram.merge(other._histogram)
+        self._reduced_shape = self._reduced_shape or other._reduced_shape
+        self._num_samples += other._num_samples
+
+    def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:
+        """Lower and upper bound: float32 arrays (float64 for float64 samples) of the shape of a reduced sample, with
+        size 1 at the aggregated axes. 0-d for HISTOGRAM.
+
+        :param num_bits: the bit width whose error HISTOGRAM minimises; other estimators do not depend on it.
+        :raises DataError: no sample was taken in.
+        """
+        check_num_bits("RangeEstimator.range", "num_bits", num_bits)
+        if self._histogram is None:
+            return range_from_table(
+                self._table, self._params, aggregation_axes=self._aggregation_axes, symmetric=self._symmetric
+            )
+        if not self._num_samples:
+            raise DataError("a range needs at least one sample and none was collected; give calibration data")
+        minimum, maximum = self._histogram.minimum, self._histogram.maximum
+        if minimum < maximum:
+            counts = self._histogram.uniform(BINS, with_zeros=False)
+            minimum, maximum = least_error_range(counts, minimum, maximum, num_bits=num_bits, symmetric=self._symmetric)
+        return np.asarray(minimum, np.float32), np.asarray(maximum, np.float32)
+
+    def _settings(self) -> tuple[RangeEstimatorParameters, tuple[int, ...] | None, tuple[int, ...], bool]:
+        return self._params, self._reduction_axes, self._aggregation_axes, self._symmetric
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RangeEstimator):
+            return NotImplemented
+        return (
+            self._settings() == other._settings()
+            and self._num_samples == other._num_samples
+            and self._table == other._table
+            and self._histogram == other._histogram
+        )
+
+    def __copy__(self) -> RangeEstimator:
+        twin = RangeEstimator(
+            self._params,
+            reduction_axes=self._reduction_axes,
+            aggregation_axes=self._aggregation_axes,
+            symmetric=self._symmetric,
+        )
+        twin.merge(self)
+        return twin
+
+    def __repr__(self) -> str:
+        branches = (self._params.min, self._params.max)
+        kinds = " ".join(
+            f"{name}={branch.statistics_type.name}/{branch.aggregator_type.name}"
+            for name, branch in zip(("min", "max"), branches, strict=True)
+            if branch.statistics_type and branch.aggregator_type
+        )
+        return f"<RangeEstimator {kinds}: {self._num_samples} samples>"

@@ -1,0 +1,148 @@
+"""The range whose quantizer has the least L2 error on a distribution.
+
+The error of a quantizer on a histogram has a closed form: within a bin, values are evenly spread, so the squared
+distance to the nearest level integrates piecewise. With its antiderivative at every bin edge one candidate range costs
+a few operations for each bin, and many candidates are evaluated together. The candidates lie on the bin edges: first a
+coarse grid of the whole space, which no local minimum can trap, then ever finer steps around the best.
+
+The quantizer modelled is the one that `quantstats.quantizer` makes of the range: an asymmetric range is widened to
+zero, a symmetric one is [-high, high], or [0, high] for data without negative values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BINS", "least_error_range", "quantization_error"]
+
+BINS = 2_048
+
+Float64Array = npt.NDArray[np.float64]
+# Gives the error of each of several candidates (first bin edge, last bin edge).
+_Errors = Callable[[list[tuple[int, int]]], Float64Array]
+
+_COARSE_STEPS = 16
+_COARSE_STEPS_SYMMETRIC = 64
+
+
+def quantization_error(
+    counts: Float64Array, minimum: float, maximum: float, bottom: Float64Array, top: Float64Array, steps: int
+) -> Float64Array:
+    """Sum of squared quantization errors of a histogram, for each of several quantizers.
+
+    :param counts: [bins], counts in equal bins from `minimum` to `maximum`, evenly spread within a bin.
+    :param bottom: [n], the lowest level's value of each quantizer.
+    :param top: [n], the highest level's value, above `bottom`; values outside are clipped to the borders.
+    :param steps: how many steps lie between the two: levels - 1.
+    """
+    edges = np.linspace(minimum, maximum, counts.size + 1)
+    step = ((top - bottom) / steps)[:, np.newaxis]
+    # In steps from the bottom level; the level nearest to `position` is k, and r the distance from it.
+    position = (edges - bottom[:, np.newaxis]) / step
+    k = np.clip(np.floor(position + 0.5), 0, steps)
+    r = position - k
+    # Antiderivative of the squared distance: each level passed adds the integral of r^2 over [-1/2, 1/2], 1/12.
+    antiderivative = (k / 12 + r * r * r / 3) * (step * step * step)
+    density = counts / ((maximum - minimum) / counts.size)
+    error: Float64Array = np.sum(density * np.diff(antiderivative, axis=1), axis=1)
+    return error
+
+
+def least_error_range(
+    counts: Float64Array, minimum: float, maximum: float, *, num_bits: int, symmetric: bool
+) -> tuple[float, float]:
+    """The range within [`minimum`, `maximum`] with the least quantization error; the wider one of equals.
+
+    :param counts: [bins], counts in equal bins from `minimum` to `maximum`. Leave zeros out: they have no error.
+    :param num_bits: bit width of the quantizer.
+    :param symmetric: True gives (-high, high) for data with negative values (high may be -minimum), (0, high) for
+        other data. False gives a free lower and upper bound, the lower not above zero unless `minimum` is, the upper
+        not below zero unless `maximum` is.
+    """
+    if not minimum < maximum or not counts.any():
+        return minimum, maximum
+    bins = counts.size
+    width = (maximum - minimum) / bins
+    steps = (1 << num_bits) - 1
+
+    if symmetric:
+        largest = max(-minimum, maximum)
+        signed = minimum < 0
+
+        def symmetric_errors(candidates: list[tuple[int, int]]) -> Float64Array:
+            high = largest * np.array([end for _, end in candidates]) / bins
+            # There is one level more below zero than above.
+            bottom = -high * ((steps + 1) / (steps - 1)) if signed else np.zeros_like(high)
+            return quantization_error(counts, minimum, maximum, bottom, high, steps)
+
+        ends = [bins - i * bins // _COARSE_STEPS_SYMMETRIC for i in range(_COARSE_STEPS_SYMMETRIC)]
+        _, end = _search([(0, end) for end in ends], symmetric_errors, 0, 1, bins, bins // _COARSE_STEPS_SYMMETRIC)
+        high = largest * end / bins
+        return (-high if signed else 0.0), high
+
+    # The edge at or around zero: bounds do not cross it, since the quantizer includes zero anyway.
+    last_start = min(max(int(np.ceil(-minimum / width)), 0), bins)
+    first_end = min(max(int(np.floor(-minimum / width)), 0), bins)
+
+    def errors(candidates: list[tuple[int, int]]) -> Float64Array:
+        start, end = np.array(candidates).T
+        return quantization_error(
+            counts,
+            minimum,
+            maximum,
+            np.minimum(minimum + start * width, 0.0),
+            np.maximum(minimum + end * width, 0.0),
+            steps,
+        )
+
+    starts = _evenly(0, last_start - 1 if last_start else 0)
+    ends = _evenly(bins, first_end + 1 if first_end < bins else bins)
+    spacing = max(last_start, bins - first_end) // _COARSE_STEPS
+    start, end = _search(
+        [(s, e) for s, e in itertools.product(starts, ends) if s < e],
+        errors,
+        max(last_start - 1, 0),
+        min(first_end + 1, bins),
+        bins,
+        spacing,
+    )
+    return (
+        minimum if start == 0 else min(minimum + start * width, 0.0),
+        maximum if end == bins else max(minimum + end * width, 0.0),
+    )
+
+
+def _evenly(first: int, last: int) -> list[int]:
+    return sorted(set(np.linspace(first, last, _COARSE_STEPS + 1).astype(int).tolist()), reverse=first > last)
+
+
+def _search(
+    coarse: Iterable[tuple[int, int]], errors: _Errors, last_start: int, first_end: int, bins: int, spacing: int
+) -> tuple[int, int]:
+    """The best candidate of a `coarse` grid, widest first, improved by ever smaller steps around it."""
+    candidates = list(coarse)
+    found = errors(candidates)
+    index = int(np.argmin(found))
+    best, least = candidates[index], float(found[index])
+    step = max(spacing // 2, 1)
+    while step:
+        offsets = (-2 * step, -step, 0, step, 2 * step)
+        around = sorted(
+            {
+                (min(max(best[0] + ds, 0), last_start), min(max(best[1] + de, first_end), bins))
+                for ds, de in itertools.product(offsets, offsets)
+            },
+            key=lambda candidate: (candidate[0], -candidate[1]),
+        )
+        around = [candidate for candidate in around if candidate[0] < candidate[1]]
+        found = errors(around)
+        index = int(np.argmin(found))
+        if found[index] < least:
+            best, least = around[index], float(found[index])
+        else:
+            step //= 2
+    return best
