@@ -1,0 +1,35 @@
+/* The C interface of quantstats: a versioned struct of function pointers, for extension modules of any language.
+ *
+ * From Python, `quantstats._core._C_API` is a capsule named QUANTSTATS_CAPI_NAME that holds a `const quantstats_capi*`;
+ * the Cython module quantstats.cython_api wraps it for cimport. The struct only grows: members are appended, never
+ * moved, and `size` tells how much of it the installed library fills. A member beyond `size` does not exist.
+ *
+ * Every function works on contiguous float32 data, needs no Python thread state and never fails: what can be wrong with
+ * the input is reported by count. The arrays of one call must not overlap.
+ */
+#ifndef QUANTSTATS_CAPI_H
+#define QUANTSTATS_CAPI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define QUANTSTATS_CAPI_NAME "quantstats._core._C_API"
+#define QUANTSTATS_CAPI_VERSION 1
+
+typedef struct quantstats_capi {
+  uint32_t version; /* QUANTSTATS_CAPI_VERSION of the library */
+  uint32_t size;    /* bytes of this struct that the library fills */
+
+  /* Minimum and maximum of x[0..n), NaN left out; both are NaN if nothing is left. Returns the number of NaN. */
+  int64_t (*min_max_f32)(const float* x, int64_t n, float* min, float* max);
+} quantstats_capi;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

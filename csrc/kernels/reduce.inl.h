@@ -1,0 +1,487 @@
+// Reductions: minimum, maximum, largest magnitude, sum, counts of NaN and of either infinity, in one read.
+//
+// NaN is left out of every value and counted. Infinities are ordinary values of the order; they enter the sum. A zero
+// result is +0.0 whichever zeros were seen, so that the bits do not depend on which of two equal zeros an instruction
+// returns. Denormals are kept. sum: every run along the innermost reduced axis is cut into blocks of kBlock elements; a
+// block has 32 double lanes (element i goes to lane i mod 32), folded 16+16, 8+8, ...; blocks, then runs, are added in
+// order. In a column reduction every column is added row by row in panels of kPanel rows, and panels are added in
+// order. None of this knows the vector width. Minimum and maximum cost two instructions a vector. Counting is free on
+// clean data: a block that holds a NaN (one unordered compare per two vectors) or whose extremum is infinite is read a
+// second time, from cache, to count.
+#pragma once
+
+#include "kernels/iterate.inl.h"
+
+namespace {
+
+enum : unsigned { kOrder = 1, kSum = 2 };
+
+constexpr int kSumLanes = 32;
+constexpr int kPanel = 32;      // rows of a column reduction between two updates of the running values
+constexpr int kColumns = 1024;  // columns of one tile, gaps of strided columns included
+
+template <class T>
+struct State {
+  T min = static_cast<T>(__builtin_inf());
+  T max = static_cast<T>(-__builtin_inf());
+  double sum = 0;
+  int64_t nan = 0;
+  int64_t pos_inf = 0;
+  int64_t neg_inf = 0;
+};
+
+template <class T>
+void write_result(const ReduceOutput& out, int64_t i, const State<T>& s, int64_t count) {
+  const bool empty = s.nan == count;
+  const T nan = static_cast<T>(__builtin_nan(""));
+  // + 0 turns -0.0 into +0.0 and changes nothing else.
+  if (out.min) static_cast<T*>(out.min)[i] = empty ? nan : s.min + T(0);
+  if (out.max) static_cast<T*>(out.max)[i] = empty ? nan : s.max + T(0);
+  if (out.abs_max) {
+    const T low = s.min < 0 ? -s.min : s.min;
+    const T high = s.max < 0 ? -s.max : s.max;
+    static_cast<T*>(out.abs_max)[i] = empty ? nan : (low > high ? low : high) + T(0);
+  }
+  if (out.sum) out.sum[i] = s.sum;
+  if (out.nan) out.nan[i] = s.nan;
+  if (out.pos_inf) out.pos_inf[i] = s.pos_inf;
+  if (out.neg_inf) out.neg_inf[i] = s.neg_inf;
+}
+
+template <class T>
+QS_INLINE void count_one(T x, State<T>& s) {
+  s.nan += x != x;
+  s.pos_inf += x == static_cast<T>(__builtin_inf());
+  s.neg_inf += x == static_cast<T>(-__builtin_inf());
+}
+
+template <class E>
+void count_special(const E* x, int64_t n, State<Element<E>>& s) {
+  using T = Element<E>;
+  using V = Vector<E>;
+  const V high = set1(static_cast<T>(__builtin_inf()));
+  const V low = set1(static_cast<T>(-__builtin_inf()));
+  for (int64_t i = 0; i < n; i += V::lanes) {
+    const V v = n - i >= V::lanes ? load(x + i) : load_partial(x + i, static_cast<int>(n - i), set1(T(0)));
+    s.nan += popcount(unordered(v, v));
+    s.pos_inf += popcount(eq(v, high));
+    s.neg_inf += popcount(eq(v, low));
+  }
+}
+
+template <bool clean>
+QS_INLINE void add_lanes(vf64* acc, vf64 v) {
+  *acc = add(*acc, clean ? select(unordered(v, v), set1(0.0), v) : v);
+}
+template <bool clean>
+QS_INLINE void add_lanes(vf64* acc, vf32 v) {
+  add_lanes<clean>(acc, widen<0>(v));
+  if constexpr (kHalves == 2) add_lanes<clean>(acc + 1, widen<1>(v));
+}
+
+QS_INLINE double fold_lanes(const vf64* acc) {
+  double lane[kSumLanes];
+  for (int i = 0; i < kSumLanes / kLanes64; ++i) store(lane + i * kLanes64, acc[i]);
+  for (int width = kSumLanes / 2; width; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  }
+  return lane[0];
+}
+
+template <class V, bool clean, class E>
+double sum_block(const E* x, int64_t n) {
+  constexpr int vectors = kSumLanes / V::lanes;
+  constexpr int doubles = V::lanes / kLanes64;  // accumulators of one vector
+  vf64 acc[kSumLanes / kLanes64];
+  for (auto& a : acc) a = set1(0.0);
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+    for (int j = 0; j < vectors; ++j) add_lanes<clean>(acc + j * doubles, load(x + i + j * V::lanes));
+  }
+  for (int j = 0; i < n; ++j, i += V::lanes) {
+    add_lanes<clean>(acc + j * doubles, load_partial(x + i, static_cast<int>(n - i), set1(typename V::elem(0))));
+  }
+  return fold_lanes(acc);
+}
+
+// A block of at most kBlock contiguous elements.
+template <unsigned want, class E>
+void reduce_block(const E* x, int64_t n, State<Element<E>>& s) {
+  using T = Element<E>;
+  using V = Vector<E>;
+  bool special = false;
+  double sum = 0;
+  if constexpr ((want & kOrder) != 0) {
+    constexpr int unroll = 4;
+    constexpr int step = unroll * V::lanes;
+    constexpr int vectors = kSumLanes / V::lanes;
+    constexpr int doubles = V::lanes / kLanes64;
+    V low[unroll], high[unroll];
+    for (int j = 0; j < unroll; ++j) {
+      low[j] = set1(static_cast<T>(__builtin_inf()));
+      high[j] = set1(static_cast<T>(-__builtin_inf()));
+    }
+    auto odd = no_lanes(low[0]);
+    vf64 acc[kSumLanes / kLanes64];
+    if constexpr ((want & kSum) != 0) {
+      for (auto& a : acc) a = set1(0.0);
+    }
+    int64_t i = 0;
+    if constexpr ((want & kSum) != 0) {
+      for (; i + kSumLanes <= n; i += kSumLanes) {
+        for (int j = 0; j < vectors; ++j) {
+          const V v = load(x + i + j * V::lanes);
+          low[j % unroll] = min(v, low[j % unroll]);
+          high[j % unroll] = max(v, high[j % unroll]);
+          odd = mask_or(odd, unordered(v, v));
+          add_lanes<false>(acc + j * doubles, v);
+        }
+      }
+    } else {
+      for (; i + step <= n; i += step) {
+        V v[unroll];
+        for (int j = 0; j < unroll; ++j) v[j] = load(x + i + j * V::lanes);
+        for (int j = 0; j < unroll; ++j) {
+          low[j] = min(v[j], low[j]);
+          high[j] = max(v[j], high[j]);
+        }
+        for (int j = 0; j < unroll; j += 2) odd = mask_or(odd, unordered(v[j], v[j + 1]));
+      }
+    }
+    // The lanes behind the end repeat the first element, which changes no extremum.
+    const V first = set1(element(read<E>(x)));
+    for (int j = 0; i < n; ++j, i += V::lanes) {
+      const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+      const V v = load_partial(x + i, left, first);
+      low[0] = min(v, low[0]);
+      high[0] = max(v, high[0]);
+      odd = mask_or(odd, unordered(v, v));
+      if constexpr ((want & kSum) != 0) {
+        add_lanes<false>(acc + j * doubles, select(first_lanes(v, left), v, set1(T(0))));
+      }
+    }
+    for (int j = 1; j < unroll; ++j) {
+      low[0] = min(low[j], low[0]);
+      high[0] = max(high[j], high[0]);
+    }
+    const T block_min = reduce_min(low[0]);
+    const T block_max = reduce_max(high[0]);
+    if (block_min < s.min) s.min = block_min;
+    if (block_max > s.max) s.max = block_max;
+    special = any(odd) || block_min == static_cast<T>(-__builtin_inf()) || block_max == static_cast<T>(__builtin_inf());
+    if constexpr ((want & kSum) != 0) sum = fold_lanes(acc);
+  } else {
+    sum = sum_block<V, false>(x, n);
+  }
+  if constexpr ((want & kSum) != 0) {
+    // NaN comes from a NaN or from opposite infinities: the sum without NaN tells.
+    if (sum != sum) {
+      special = true;
+      sum = sum_block<V, true>(x, n);
+    }
+    s.sum += sum;
+  }
+  if (special) count_special(x, n, s);
+}
+
+// Every `step`-th element of a run, for order statistics: whole lines are read, and the elements between are masked
+// out.
+template <class E>
+void reduce_periodic(const E* x, int64_t n, int step, State<Element<E>>& s) {
+  using T = Element<E>;
+  using V = Vector<E>;
+  typename V::mask member[8];
+  T flag[V::lanes];
+  for (int j = 0; j < step; ++j) {
+    for (int i = 0; i < V::lanes; ++i) flag[i] = (j * V::lanes + i) % step == 0 ? T(1) : T(0);
+    member[j] = eq(load(flag), set1(T(1)));
+  }
+  const int64_t period = static_cast<int64_t>(step) * V::lanes;
+  const int64_t chunk = kBlock / V::lanes * period;  // kBlock members
+  const int64_t span = (n - 1) * step + 1;
+  for (int64_t begin = 0; begin < span; begin += chunk) {
+    const int64_t end = begin + chunk < span ? begin + chunk : span;
+    const V first = set1(element(read<E>(x + begin)));
+    V low[2] = {first, first}, high[2] = {first, first};
+    auto odd = unordered(first, first);
+    low[0] = low[1] = set1(static_cast<T>(__builtin_inf()));
+    high[0] = high[1] = set1(static_cast<T>(-__builtin_inf()));
+    int64_t i = begin;
+    for (; i + period <= end; i += period) {
+      for (int j = 0; j < step; ++j) {
+        const V v = select(member[j], load(x + i + j * V::lanes), first);
+        low[j & 1] = min(v, low[j & 1]);
+        high[j & 1] = max(v, high[j & 1]);
+        odd = mask_or(odd, unordered(v, v));
+      }
+    }
+    for (int j = 0; i < end; ++j, i += V::lanes) {
+      const V v = select(member[j],
+                         load_partial(x + i, static_cast<int>(end - i < V::lanes ? end - i : V::lanes), first), first);
+      low[0] = min(v, low[0]);
+      high[0] = max(v, high[0]);
+      odd = mask_or(odd, unordered(v, v));
+    }
+    const T chunk_min = reduce_min(min(low[1], low[0]));
+    const T chunk_max = reduce_max(max(high[1], high[0]));
+    if (chunk_min < s.min) s.min = chunk_min;
+    if (chunk_max > s.max) s.max = chunk_max;
+    if (any(odd) || chunk_min == static_cast<T>(-__builtin_inf()) || chunk_max == static_cast<T>(__builtin_inf())) {
+      for (int64_t k = begin; k < end; k += step) count_one(element(read<E>(x + k)), s);
+    }
+  }
+}
+
+template <unsigned want, class E>
+void reduce_run(const char* p, int64_t n, int64_t stride, State<Element<E>>& s, E* buffer) {
+  const int64_t item = sizeof(E);
+  if (stride == item) {
+    const E* x = reinterpret_cast<const E*>(p);
+    for (int64_t i = 0; i < n; i += kBlock) reduce_block<want>(x + i, n - i < kBlock ? n - i : kBlock, s);
+    return;
+  }
+  if constexpr (want == kOrder) {
+    if (stride > 0 && stride % item == 0 && stride <= 8 * item) {
+      reduce_periodic(reinterpret_cast<const E*>(p), n, static_cast<int>(stride / item), s);
+      return;
+    }
+  }
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t m = n - i < kBlock ? n - i : kBlock;
+    gather(buffer, p + i * stride, stride, m);
+    reduce_block<want>(buffer, m, s);
+  }
+}
+
+template <unsigned want, class E>
+void reduce_rows(const Plan& plan, const ReduceOutput& out, E* buffer) {
+  const int64_t n = plan.n_reduced ? plan.reduced[0].size : 1;
+  const int64_t stride = plan.n_reduced ? plan.reduced[0].stride : static_cast<int64_t>(sizeof(E));
+  const int n_outer = plan.n_reduced ? plan.n_reduced - 1 : 0;
+  Odometer kept(plan.kept, plan.n_kept);
+  do {
+    State<Element<E>> s;
+    Odometer outer(plan.reduced + 1, n_outer);
+    do {
+      reduce_run<want>(plan.data + kept.in + outer.in, n, stride, s, buffer);
+    } while (outer.next());
+    write_result(out, plan.out_offset + kept.out, s, plan.count);
+  } while (kept.next());
+}
+
+// The running values of a tile of columns.
+template <class T>
+struct Columns {
+  T min[kColumns + kBlockPad];
+  T max[kColumns + kBlockPad];
+  double sum[kColumns + kBlockPad];
+  int64_t nan[kColumns];
+  int64_t pos_inf[kColumns];
+  int64_t neg_inf[kColumns];
+};
+
+template <class T>
+State<T> column(const Columns<T>& c, int64_t i) {
+  State<T> s;
+  s.min = c.min[i];
+  s.max = c.max[i];
+  s.sum = c.sum[i];
+  s.nan = c.nan[i];
+  s.pos_inf = c.pos_inf[i];
+  s.neg_inf = c.neg_inf[i];
+  return s;
+}
+
+// Adds up to kPanel rows of `width` columns.
+template <unsigned want, class E>
+void reduce_panel(const char* const* rows, int n_rows, int width, Columns<Element<E>>& c) {
+  using T = Element<E>;
+  using V = Vector<E>;
+  constexpr int vectors = 2;
+  constexpr int tile = vectors * V::lanes;
+  constexpr int doubles = V::lanes / kLanes64;
+  for (int at = 0; at < width; at += tile) {
+    const int n = width - at < tile ? width - at : tile;
+    V low[vectors], high[vectors];
+    vf64 acc[vectors * doubles];
+    for (int j = 0; j < vectors; ++j) {
+      low[j] = set1(static_cast<T>(__builtin_inf()));
+      high[j] = set1(static_cast<T>(-__builtin_inf()));
+    }
+    for (auto& a : acc) a = set1(0.0);
+    auto odd = no_lanes(low[0]);
+    for (int r = 0; r < n_rows; ++r) {
+      const E* x = reinterpret_cast<const E*>(rows[r]) + at;
+      V v[vectors];
+      if (n == tile) {
+        for (int j = 0; j < vectors; ++j) v[j] = load(x + j * V::lanes);
+      } else {
+        for (int j = 0; j < vectors; ++j) {
+          v[j] = n > j * V::lanes ? load_partial(x + j * V::lanes, n - j * V::lanes, set1(T(0))) : set1(T(0));
+        }
+      }
+      for (int j = 0; j < vectors; ++j) {
+        if constexpr ((want & kOrder) != 0) {
+          low[j] = min(v[j], low[j]);
+          high[j] = max(v[j], high[j]);
+        }
+        if constexpr ((want & kSum) != 0) add_lanes<false>(acc + j * doubles, v[j]);
+      }
+      if constexpr ((want & kOrder) != 0) {
+        for (int j = 0; j < vectors; j += 2) odd = mask_or(odd, unordered(v[j], v[j + 1]));
+      }
+    }
+    bool special = any(odd);
+    if constexpr ((want & kOrder) != 0) {
+      for (int j = 0; j < vectors; ++j) {
+        special = special || any(eq(low[j], set1(static_cast<T>(-__builtin_inf())))) ||
+                  any(eq(high[j], set1(static_cast<T>(__builtin_inf()))));
+        store(c.min + at + j * V::lanes, min(low[j], load(c.min + at + j * V::lanes)));
+        store(c.max + at + j * V::lanes, max(high[j], load(c.max + at + j * V::lanes)));
+      }
+    }
+    if constexpr ((want & kSum) != 0) {
+      bool nan_sum = false;
+      for (int j = 0; j < vectors * doubles; ++j) nan_sum = nan_sum || any(unordered(acc[j], acc[j]));
+      if (nan_sum) {
+        special = true;
+        for (auto& a : acc) a = set1(0.0);
+        for (int r = 0; r < n_rows; ++r) {
+          const E* x = reinterpret_cast<const E*>(rows[r]) + at;
+          for (int j = 0; j * V::lanes < n; ++j) {
+            add_lanes<true>(acc + j * doubles, load_partial(x + j * V::lanes, n - j * V::lanes, set1(T(0))));
+          }
+        }
+      }
+      for (int j = 0; j < vectors * doubles; ++j) {
+        double* sum = c.sum + at + j * kLanes64;
+        store(sum, add(load(sum), acc[j]));
+      }
+    }
+    if (special) {
+      for (int i = at; i < at + n; ++i) {
+        State<T> s;
+        for (int r = 0; r < n_rows; ++r) count_one(element(read<E>(rows[r] + i * sizeof(E))), s);
+        c.nan[i] += s.nan;
+        c.pos_inf[i] += s.pos_inf;
+        c.neg_inf[i] += s.neg_inf;
+      }
+    }
+  }
+}
+
+template <class E>
+struct ColumnScratch {
+  Columns<Element<E>> columns;
+  E rows[kPanel][kColumns];
+};
+
+template <unsigned want, class E>
+void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
+  using T = Element<E>;
+  const int64_t item = sizeof(E);
+  auto& work = *static_cast<ColumnScratch<E>*>(scratch);
+  static_assert(sizeof(ColumnScratch<E>) <= kReduceScratchBytes, "raise kReduceScratchBytes");
+  Columns<T>& c = work.columns;
+  const Axis inner = plan.kept[0];
+
+  // Columns a few elements apart are read with the gaps between them; further apart they are gathered into rows.
+  const bool whole_lines = inner.stride % item == 0 && inner.stride >= item && inner.stride <= 8 * item;
+  const int64_t step = whole_lines ? inner.stride / item : 1;
+  const int64_t per_tile = (kColumns - 1) / step + 1;
+
+  // Few columns whose rows follow one another: `fold` rows become one.
+  constexpr int64_t fold = 16;
+  Axis reduced[kMaxDims];
+  for (int i = 0; i < plan.n_reduced; ++i) reduced[i] = plan.reduced[i];
+  const bool folded = step == 1 && whole_lines && inner.size * fold <= kColumns && plan.n_reduced > 0 &&
+                      reduced[0].stride == inner.size * item && reduced[0].size >= fold;
+  const int64_t folded_rows = folded ? reduced[0].size / fold : 0;
+  const int64_t rest = folded ? reduced[0].size % fold : 0;
+  if (folded) reduced[0] = {folded_rows, inner.size * item * fold, 0};
+
+  Odometer kept(plan.kept + 1, plan.n_kept - 1);
+  do {
+    for (int64_t begin = 0; begin < inner.size; begin += per_tile) {
+      const int64_t n = inner.size - begin < per_tile ? inner.size - begin : per_tile;
+      const int width = static_cast<int>(folded ? n * fold : (n - 1) * step + 1);
+      for (int i = 0; i < width; ++i) {
+        c.min[i] = static_cast<T>(__builtin_inf());
+        c.max[i] = static_cast<T>(-__builtin_inf());
+        c.sum[i] = 0;
+        c.nan[i] = c.pos_inf[i] = c.neg_inf[i] = 0;
+      }
+      const char* base = plan.data + kept.in + begin * inner.stride;
+      const char* rows[kPanel];
+      int filled = 0;
+      Odometer row(reduced, plan.n_reduced);
+      bool more = true;
+      while (more) {
+        const char* p = base + row.in;
+        if (whole_lines) {
+          rows[filled] = p;
+        } else {
+          gather(work.rows[filled], p, inner.stride, n);
+          rows[filled] = reinterpret_cast<const char*>(work.rows[filled]);
+        }
+        ++filled;
+        const bool last_of_run = folded && rest > 0 && row.index[0] == folded_rows - 1;
+        more = row.next();
+        if (filled == kPanel || !more || last_of_run) {
+          reduce_panel<want, E>(rows, filled, width, c);
+          filled = 0;
+        }
+        if (last_of_run) {
+          const char* tail = p + inner.size * item * fold;
+          reduce_panel<want, E>(&tail, 1, static_cast<int>(rest * n), c);
+        }
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        State<T> s = column(c, i * step);
+        for (int64_t k = 1; folded && k < fold; ++k) {
+          const State<T> other = column(c, k * n + i);
+          if (other.min < s.min) s.min = other.min;
+          if (other.max > s.max) s.max = other.max;
+          s.sum += other.sum;
+          s.nan += other.nan;
+          s.pos_inf += other.pos_inf;
+          s.neg_inf += other.neg_inf;
+        }
+        write_result(out, plan.out_offset + kept.out + (begin + i) * inner.out, s, plan.count);
+      }
+    }
+  } while (kept.next());
+}
+
+template <unsigned want, class E>
+void reduce_typed(const Plan& plan, const ReduceOutput& out, void* scratch) {
+  if (plan.inner_reduced) {
+    reduce_rows<want>(plan, out, static_cast<E*>(scratch));
+  } else {
+    reduce_columns<want, E>(plan, out, scratch);
+  }
+}
+
+template <unsigned want>
+void reduce(const Plan* plan, const ReduceOutput* out, void* scratch) {
+  switch (plan->dtype) {
+    case DType::float32:
+      return reduce_typed<want, float>(*plan, *out, scratch);
+    case DType::float64:
+      return reduce_typed<want, double>(*plan, *out, scratch);
+    case DType::float16:
+      return reduce_typed<want, f16>(*plan, *out, scratch);
+    case DType::bfloat16:
+      return reduce_typed<want, bf16>(*plan, *out, scratch);
+  }
+}
+
+void reduce_order(const Plan* plan, const ReduceOutput* out, void* scratch) noexcept {
+  reduce<kOrder>(plan, out, scratch);
+}
+void reduce_sum(const Plan* plan, const ReduceOutput* out, void* scratch) noexcept { reduce<kSum>(plan, out, scratch); }
+void reduce_all(const Plan* plan, const ReduceOutput* out, void* scratch) noexcept {
+  reduce<kOrder | kSum>(plan, out, scratch);
+}
+
+}  // namespace

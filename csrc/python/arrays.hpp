@@ -1,0 +1,78 @@
+// The one place that validates array arguments and makes result arrays.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "layout/plan.h"
+
+namespace qs::python {
+
+namespace py = pybind11;
+
+// A floating-point array argument. Holds a reference, so the memory stays while this lives.
+struct FloatArray {
+  py::array array;
+  DType dtype;
+  const char* argument;
+
+  int ndim() const { return static_cast<int>(array.ndim()); }
+  const int64_t* shape() const { return reinterpret_cast<const int64_t*>(array.shape()); }
+  const int64_t* strides() const { return reinterpret_cast<const int64_t*>(array.strides()); }
+  int64_t size() const { return array.size(); }
+  int64_t bytes() const { return array.nbytes(); }
+  // "x (float32, shape (3, 0))": how an error names the argument.
+  std::string describe() const;
+  // dtype of results that are elements of the array, or lie between them: float64 for float64, float32 for the others.
+  bool is_double() const { return dtype == DType::float64; }
+  size_t result_item() const { return is_double() ? sizeof(double) : sizeof(float); }
+};
+
+// float32, float64, float16 and bfloat16 (ml_dtypes) arrays in native byte order are taken as they are; a Python float
+// or a (nested) sequence of floats goes through numpy.asarray. Anything else raises TypeError that names the argument,
+// its dtype and shape, and the remedy.
+FloatArray float_array(py::handle x, const char* argument);
+
+// Bit i is set if axis i is reduced: None (all axes), an integer or a sequence of integers, negative ones counted from
+// the end. Raises numpy.exceptions.AxisError (a ValueError and an IndexError) for an axis out of range, ValueError for
+// a repeated one, TypeError for what is no integer.
+uint64_t axis_mask(py::handle axis, const FloatArray& x);
+
+StridedView view_of(const FloatArray& x, uint64_t reduced);
+
+// Shape of a reduction's result. With keepdims, reduced axes stay with size one.
+struct ResultShape {
+  std::vector<py::ssize_t> shape;
+  ResultShape(const FloatArray& x, uint64_t reduced, bool keepdims);
+};
+
+// An uninitialised C-contiguous array.
+py::array empty_float(const ResultShape& shape, bool is_double);
+py::array_t<int64_t> empty_int64(const ResultShape& shape);
+
+// An array of zero dimensions as a NumPy scalar, any other array as it is.
+py::object scalar_or_array(py::array array);
+
+enum class NanPolicy { raise, ignore, propagate };
+NanPolicy nan_policy(py::handle value);
+
+// Scratch memory of this thread, at least `bytes` long and 64-byte aligned; valid until the next call on this thread.
+void* scratch(size_t bytes);
+
+// Releases the GIL while it lives if `bytes` of input make the release worth its cost (about 40 ns against 20 us of
+// work).
+class MaybeReleaseGil {
+ public:
+  explicit MaybeReleaseGil(int64_t bytes) {
+    if (bytes > 256 * 1024) release_.emplace();
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
+}  // namespace qs::python

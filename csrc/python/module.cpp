@@ -1,0 +1,12 @@
+#include <pybind11/pybind11.h>
+
+#include "python/target.hpp"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  using namespace qs::python;
+  module.doc() = "Kernels of quantstats. Private: use quantstats.kernels.";
+  TargetClass target = register_target(module);
+  register_reduce(target);
+  publish_targets(module);
+  register_c_api(module);
+}

@@ -1,0 +1,163 @@
+// The vector trait of one lane: the reference. Contract: vec.md.
+#pragma once
+
+#include "simd/elements.h"
+
+namespace {
+
+struct mf32 {
+  bool m;
+};
+struct mf64 {
+  bool m;
+};
+struct vf32 {
+  using elem = float;
+  using mask = mf32;
+  static constexpr int lanes = 1;
+  float v;
+};
+struct vf64 {
+  using elem = double;
+  using mask = mf64;
+  static constexpr int lanes = 1;
+  double v;
+};
+struct vi32 {
+  using elem = int32_t;
+  using mask = mf32;
+  static constexpr int lanes = 1;
+  int32_t v;
+};
+
+constexpr int kLanes = 1;
+constexpr int kLanes64 = 1;
+constexpr int kHalves = 1;
+
+// Constants
+QS_INLINE vf32 set1(float x) { return {x}; }
+QS_INLINE vf64 set1(double x) { return {x}; }
+QS_INLINE vi32 set1(int32_t x) { return {x}; }
+QS_INLINE vi32 lane_index() { return {0}; }
+
+// Loads and stores
+QS_INLINE vf32 load(const float* p) { return {read<float>(p)}; }
+QS_INLINE vf64 load(const double* p) { return {read<double>(p)}; }
+QS_INLINE vi32 load(const int32_t* p) { return {read<int32_t>(p)}; }
+QS_INLINE vf32 load(const f16* p) { return {element(read<f16>(p))}; }
+QS_INLINE vf32 load(const bf16* p) { return {element(read<bf16>(p))}; }
+QS_INLINE vi32 load(const int8_t* p) { return {*p}; }
+QS_INLINE vi32 load(const uint8_t* p) { return {*p}; }
+QS_INLINE vi32 load(const int16_t* p) { return {read<int16_t>(p)}; }
+QS_INLINE vi32 load(const uint16_t* p) { return {read<uint16_t>(p)}; }
+template <class E, class V>
+QS_INLINE V load_partial(const E* p, int n, V fill) {
+  return n > 0 ? V{load(p)} : fill;
+}
+QS_INLINE void store(float* p, vf32 x) { write(p, x.v); }
+QS_INLINE void store(double* p, vf64 x) { write(p, x.v); }
+QS_INLINE void store(int32_t* p, vi32 x) { write(p, x.v); }
+template <class E, class V>
+QS_INLINE void store_partial(E* p, V x, int n) {
+  if (n > 0) store(p, x);
+}
+QS_INLINE void stream(float* p, vf32 x) { store(p, x); }
+QS_INLINE void stream_fence() {}
+template <class Q>
+QS_INLINE void store_saturated(Q* p, vi32 x) {
+  constexpr int32_t low = static_cast<Q>(-1) > 0 ? 0 : -(1 << (8 * sizeof(Q) - 1));
+  constexpr int32_t high = static_cast<Q>(-1) > 0 ? (1 << (8 * sizeof(Q))) - 1 : (1 << (8 * sizeof(Q) - 1)) - 1;
+  write(p, static_cast<Q>(x.v < low ? low : x.v > high ? high : x.v));
+}
+template <class Q>
+QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
+  if (n > 0) store_saturated(p, x);
+}
+
+// Arithmetic
+#define QS_FLOAT_OPS(V, M)                                                     \
+  QS_INLINE V min(V x, V acc) { return {x.v < acc.v ? x.v : acc.v}; }          \
+  QS_INLINE V max(V x, V acc) { return {x.v > acc.v ? x.v : acc.v}; }          \
+  QS_INLINE V add(V a, V b) { return {a.v + b.v}; }                            \
+  QS_INLINE V sub(V a, V b) { return {a.v - b.v}; }                            \
+  QS_INLINE V mul(V a, V b) { return {a.v * b.v}; }                            \
+  QS_INLINE V div(V a, V b) { return {a.v / b.v}; }                            \
+  QS_INLINE M lt(V a, V b) { return {a.v < b.v}; }                             \
+  QS_INLINE M le(V a, V b) { return {a.v <= b.v}; }                            \
+  QS_INLINE M gt(V a, V b) { return {a.v > b.v}; }                             \
+  QS_INLINE M ge(V a, V b) { return {a.v >= b.v}; }                            \
+  QS_INLINE M eq(V a, V b) { return {a.v == b.v}; }                            \
+  QS_INLINE M unordered(V a, V b) { return {!(a.v == a.v) || !(b.v == b.v)}; } \
+  QS_INLINE V select(M m, V a, V b) { return m.m ? a : b; }                    \
+  QS_INLINE V::elem reduce_min(V x) { return x.v; }                            \
+  QS_INLINE V::elem reduce_max(V x) { return x.v; }                            \
+  QS_INLINE int compress_store(V::elem* p, M m, V x) {                         \
+    write(p, x.v);                                                             \
+    return m.m;                                                                \
+  }                                                                            \
+  QS_INLINE M mask_or(M a, M b) { return {a.m || b.m}; }                       \
+  QS_INLINE M mask_and(M a, M b) { return {a.m && b.m}; }                      \
+  QS_INLINE M mask_not(M a) { return {!a.m}; }                                 \
+  QS_INLINE bool any(M a) { return a.m; }                                      \
+  QS_INLINE int popcount(M a) { return a.m; }                                  \
+  QS_INLINE uint32_t to_bits(M a) { return a.m; }                              \
+  QS_INLINE V fma(V a, V b, V c) { return {QS_FMA(a.v, b.v, c.v)}; }           \
+  QS_INLINE V fnma(V a, V b, V c) { return {QS_FMA(-a.v, b.v, c.v)}; }
+#define QS_FMA __builtin_fmaf
+QS_FLOAT_OPS(vf32, mf32)
+#undef QS_FMA
+#define QS_FMA __builtin_fma
+QS_FLOAT_OPS(vf64, mf64)
+#undef QS_FMA
+#undef QS_FLOAT_OPS
+QS_INLINE vf32 abs(vf32 x) { return {__builtin_fabsf(x.v)}; }
+QS_INLINE vf64 abs(vf64 x) { return {__builtin_fabs(x.v)}; }
+QS_INLINE vf32 round_even(vf32 x) { return {__builtin_rintf(x.v)}; }
+QS_INLINE vf64 round_even(vf64 x) { return {__builtin_rint(x.v)}; }
+QS_INLINE mf32 no_lanes(vf32) { return {false}; }
+QS_INLINE mf64 no_lanes(vf64) { return {false}; }
+QS_INLINE mf32 first_lanes(vf32, int n) { return {n > 0}; }
+QS_INLINE mf64 first_lanes(vf64, int n) { return {n > 0}; }
+
+// Conversions
+QS_INLINE vi32 to_i32(vf32 x) { return {static_cast<int32_t>(__builtin_rintf(x.v))}; }
+QS_INLINE vf32 to_f32(vi32 x) { return {static_cast<float>(x.v)}; }
+QS_INLINE vi32 as_i32(vf32 x) { return {static_cast<int32_t>(bits_of(x.v))}; }
+QS_INLINE vf32 as_f32(vi32 x) { return {float_from_bits(static_cast<uint32_t>(x.v))}; }
+template <int half>
+QS_INLINE vf64 widen(vf32 x) {
+  return {static_cast<double>(x.v)};
+}
+QS_INLINE vf32 narrow(vf64 low, vf64) { return {static_cast<float>(low.v)}; }
+
+// Integers
+QS_INLINE vi32 add(vi32 a, vi32 b) {
+  return {static_cast<int32_t>(static_cast<uint32_t>(a.v) + static_cast<uint32_t>(b.v))};
+}
+QS_INLINE vi32 sub(vi32 a, vi32 b) {
+  return {static_cast<int32_t>(static_cast<uint32_t>(a.v) - static_cast<uint32_t>(b.v))};
+}
+QS_INLINE vi32 bit_and(vi32 a, vi32 b) { return {a.v & b.v}; }
+QS_INLINE vi32 bit_or(vi32 a, vi32 b) { return {a.v | b.v}; }
+QS_INLINE vi32 bit_xor(vi32 a, vi32 b) { return {a.v ^ b.v}; }
+QS_INLINE vi32 min(vi32 a, vi32 b) { return {a.v < b.v ? a.v : b.v}; }
+QS_INLINE vi32 max(vi32 a, vi32 b) { return {a.v > b.v ? a.v : b.v}; }
+QS_INLINE mf32 eq(vi32 a, vi32 b) { return {a.v == b.v}; }
+QS_INLINE mf32 gt(vi32 a, vi32 b) { return {a.v > b.v}; }
+QS_INLINE vi32 select(mf32 m, vi32 a, vi32 b) { return m.m ? a : b; }
+template <int n>
+QS_INLINE vi32 shift_left(vi32 a) {
+  return {static_cast<int32_t>(static_cast<uint32_t>(a.v) << n)};
+}
+template <int n>
+QS_INLINE vi32 shift_right(vi32 a) {
+  return {a.v >> n};
+}
+template <int n>
+QS_INLINE vi32 shift_right_logical(vi32 a) {
+  return {static_cast<int32_t>(static_cast<uint32_t>(a.v) >> n)};
+}
+
+QS_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+
+}  // namespace

@@ -1,0 +1,34 @@
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Axis = int | tuple[int, ...] | list[int] | None
+_NanPolicy = Literal["raise", "ignore", "propagate"]
+# An array, or a NumPy scalar where the result has no dimensions.
+_Values = NDArray[Any] | np.floating[Any]
+_Counts = NDArray[np.int64] | np.int64
+
+class Target:
+    @property
+    def isa(self) -> str: ...
+    def min_max(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> tuple[_Values, _Values]: ...
+    def abs_max(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> _Values: ...
+    def mean(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> _Values: ...
+    # min, max, abs_max, mean, and the counts of NaN, +Inf and -Inf
+    def moments(
+        self, x: ArrayLike, axis: _Axis, keepdims: bool
+    ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+
+class _BuildInfo(TypedDict):
+    isa_built: tuple[str, ...]
+    isa_runnable: tuple[str, ...]
+    isa_active: str
+    compiler: str
+    build_type: str
+
+def build_info() -> _BuildInfo: ...
+
+_targets: dict[str, Target]
+_active: Target
+_C_API: Any  # PyCapsule "quantstats._core._C_API", see quantstats/capi.h
