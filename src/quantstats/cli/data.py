@@ -62,6 +62,7 @@ class SampleFiles:
         self.path = path
         self.labels_name = labels
         self._inputs = {tensor.name: tensor for tensor in inputs}
+        self.input_names = tuple(self._inputs)
         self.fixed_batch = _fixed_batch(inputs)
         if batch_size is not None and self.fixed_batch is not None and batch_size != self.fixed_batch:
             raise DataError(
@@ -82,24 +83,15 @@ class SampleFiles:
     def __len__(self) -> int:
         return sum(file.samples for file in self._files)
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Array]]:
-        """Yield samples ``start`` to ``stop`` (all by default) in batches, as an array for each model input.
+    def batches(self, start: int = 0, stop: int | None = None) -> Batches:
+        """Return samples ``start`` to ``stop`` (all by default) in batches."""
+        return Batches(self, start, len(self) if stop is None else min(stop, len(self)))
 
-        Where the model fixes its batch, samples at the end that do not fill one are left out.
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """Return samples ``start`` to ``stop`` of one array.
+
+        :raises DataError: They are spread over files whose shapes differ.
         """
-        stop = len(self) if stop is None else min(stop, len(self))
-        for first in range(start, stop, self.batch_size):
-            last = min(first + self.batch_size, stop)
-            if self.fixed_batch is None or last - first == self.fixed_batch:
-                yield {name: self._rows(name, first, last) for name in self._inputs}
-
-    def labels(self, start: int, stop: int) -> Array:
-        """Return the labels of samples ``start`` to ``stop``."""
-        if self.labels_name is None:
-            raise ValueError("these samples have no labels")
-        return self._rows(self.labels_name, start, stop)
-
-    def _rows(self, name: str, start: int, stop: int) -> Array:
         pieces = []
         offset = 0
         for file in self._files:
@@ -116,6 +108,12 @@ class SampleFiles:
                 f"{' and '.join(map(str, shapes))}, and cannot share a batch; use batch size 1"
             )
         return np.concatenate(pieces)
+
+    def labels(self, start: int, stop: int) -> Array:
+        """Return the labels of samples ``start`` to ``stop``."""
+        if self.labels_name is None:
+            raise ValueError("these samples have no labels")
+        return self.rows(self.labels_name, start, stop)
 
     def _read(self, path: Path) -> dict[str, Array]:
         wanted = [*self._inputs, *([self.labels_name] if self.labels_name else [])]
@@ -166,6 +164,46 @@ class SampleFiles:
             listed = ", ".join(f"{name!r} {count}" for name, count in counts.items())
             raise DataError(f"{where}: the arrays hold different numbers of samples ({listed}); make axis 0 equal")
         return next(iter(counts.values()))
+
+
+class Batches:
+    """A run of samples in batches, each an array for every model input; can be iterated over again and again.
+
+    The last batch may be smaller, but where the model fixes its batch, samples that do not fill one are left out.
+
+    :param files: The samples.
+    :param start: The first of them.
+    :param stop: One past the last.
+    """
+
+    def __init__(self, files: SampleFiles, start: int, stop: int) -> None:
+        self._files = files
+        if files.fixed_batch is not None:
+            stop -= (stop - start) % files.fixed_batch
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return -(-self.samples // self._files.batch_size)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in all batches."""
+        return self.stop - self.start
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a full batch."""
+        return self._files.batch_size
+
+    def smallest(self) -> dict[str, Array]:
+        """Return the first sample as a batch of its own, or of as many as the model fixes."""
+        stop = self.start + (self._files.fixed_batch or 1)
+        return {name: self._files.rows(name, self.start, stop) for name in self._files.input_names}
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        for first in range(self.start, self.stop, self._files.batch_size):
+            last = min(first + self._files.batch_size, self.stop)
+            yield {name: self._files.rows(name, first, last) for name in self._files.input_names}
 
 
 def _check_array(where: str, header: _Header, tensor: Tensor) -> None:
@@ -253,4 +291,4 @@ def _quoted(names: Sequence[str] | Mapping[str, object]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-__all__ = ["SampleFiles"]
+__all__ = ["Batches", "SampleFiles"]

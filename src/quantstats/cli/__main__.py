@@ -1,0 +1,5 @@
+"""``python -m quantstats.cli`` is ``quantstats``."""
+
+from quantstats.cli import main
+
+main()

@@ -1,0 +1,227 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from quantstats.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+from quantstats.cli import INTERRUPTED, missing_extra
+from quantstats.errors import QuantizationError
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
+
+app = typer.Typer(
+    name="quantstats",
+    help="Post-training quantization on CPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    # An exception that gets here is a bug, and a bug is reported with the plain traceback.
+    pretty_exceptions_enable=False,
+)
+
+
+class RangeEstimatorName(str, Enum):
+    """The names of `RangeEstimatorParametersSet`, as options spell them."""
+
+    MINMAX = "minmax"
+    MEAN_MINMAX = "mean_minmax"
+    MEDIAN_MINMAX = "median_minmax"
+    MEAN_NO_OUTLIERS_MINMAX = "mean_no_outliers_minmax"
+    MEAN_QUANTILE = "mean_quantile"
+    HISTOGRAM = "histogram"
+
+    @property
+    def parameters(self) -> RangeEstimatorParameters:
+        """The parameters of that name."""
+        parameters: RangeEstimatorParameters = getattr(RangeEstimatorParametersSet, self.name)
+        return parameters
+
+
+_ESTIMATORS = ", ".join(name.value for name in RangeEstimatorName)
+
+
+@app.callback()
+def quantstats() -> None:
+    """Post-training quantization on CPUs: exact statistics at memory speed."""
+
+
+@app.command(no_args_is_help=True)
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DATA",
+            help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory "
+            "of such files. Axis 0 counts the samples.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the int8 model goes.")],
+    test_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Samples to compare the models on. Without it: samples of --data beyond the subset, or, if there are "
+            "none, an eighth that is held back from calibration.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Array with the samples' labels: also compare the top-1 accuracy."),
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=1, help="Most samples to calibrate on.")] = 300,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        QuantizationPreset | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Scheme of activations: symmetric (performance) or asymmetric (mixed). Default: mixed for "
+            "transformers, else performance.",
+            show_default=False,
+        ),
+    ] = None,
+    range_estimator: Annotated[
+        RangeEstimatorName | None,
+        typer.Option(
+            case_sensitive=False,
+            metavar="NAME",
+            help=f"How ranges of activations are estimated: {_ESTIMATORS}. Default: mean_minmax.",
+            show_default=False,
+        ),
+    ] = None,
+    weights_range_estimator: Annotated[
+        RangeEstimatorName | None,
+        typer.Option(
+            case_sensitive=False,
+            metavar="NAME",
+            help="How ranges of weights are estimated, by the same names. Default: minmax.",
+            show_default=False,
+        ),
+    ] = None,
+    overflow_fix: Annotated[
+        OverflowFix | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Which weights use half of the range, so that CPUs without VNNI cannot saturate: all (enable), those "
+            "of convolutions that read a model input (first_layer_only), none (disable). Default: first_layer_only.",
+            show_default=False,
+        ),
+    ] = None,
+    model_type: Annotated[
+        ModelType | None,
+        typer.Option(case_sensitive=False, help="Family of the model.", show_default=False),
+    ] = None,
+    target_device: Annotated[
+        TargetDevice, typer.Option(case_sensitive=False, help="Device that the int8 model will run on.")
+    ] = TargetDevice.ANY,
+    ignore_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave this operation in floating point. Repeatable."),
+    ] = None,
+    ignore_pattern: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX", help="Leave operations whose name matches in floating point. Repeatable."),
+    ] = None,
+    ignore_type: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Leave operations of this type in floating point. Repeatable."),
+    ] = None,
+    latency_seconds: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="Time for measuring latency; 0 leaves it out.")
+    ] = 2.0,
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Write the summary as JSON; - writes it to standard output, not the table."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
+) -> None:
+    """Quantize an fp32 ONNX model to int8, and say how close, how small and how fast the result is.
+
+    Example: quantstats quantize model.onnx --data samples.npz -o model_int8.onnx
+    """
+    with _exit_status():
+        # Not at the top: `--help` and `config` need neither onnx nor onnxruntime.
+        from quantstats.cli.quantize import QuantizeJob, run, to_json
+        from quantstats.report.tables import render
+
+        advanced = AdvancedQuantizationParameters(overflow_fix=overflow_fix)
+        if range_estimator is not None:
+            advanced.activations_range_estimator_params = range_estimator.parameters
+        if weights_range_estimator is not None:
+            advanced.weights_range_estimator_params = weights_range_estimator.parameters
+        scope = None
+        if ignore_name or ignore_pattern or ignore_type:
+            scope = IgnoredScope(names=ignore_name or [], patterns=ignore_pattern or [], types=ignore_type or [])
+        to_stdout = json == "-"
+        job = QuantizeJob(
+            model=model,
+            data=data,
+            output=output,
+            test_data=test_data,
+            labels=labels,
+            preset=preset,
+            target_device=target_device,
+            model_type=model_type,
+            ignored_scope=scope,
+            advanced_parameters=advanced,
+            subset_size=subset_size,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            latency_seconds=latency_seconds,
+            json_path=None if json is None or to_stdout else Path(json),
+        )
+        summary = run(job, console=Console(stderr=True), quiet=quiet)
+        if to_stdout:
+            typer.echo(to_json(summary), nl=False)
+        elif not quiet:
+            Console().print(render(summary))
+
+
+@app.command()
+def config() -> None:
+    """Say how this copy is built, which instruction sets it has, runs and uses, and how many threads."""
+    with _exit_status():
+        import quantstats as package
+
+        package.show_config()
+
+
+@contextmanager
+def _exit_status() -> Iterator[None]:
+    """Turn what a user can mend into one line on standard error and exit status 1; an interrupt into status 130."""
+    try:
+        yield
+    except QuantizationError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        line = missing_extra(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        name = f" {str(error.filename)!r}" if error.filename is not None else ""
+        _fail(f"{error.strerror or error}{name}")
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise typer.Exit(1)
+
+
+__all__ = ["app"]

@@ -1,0 +1,230 @@
+"""The main job: a model and data in, a quantized model and what it is worth out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from rich.console import Console
+
+from quantstats.adapters.onnx import OnnxAdapter, save_model
+from quantstats.advanced_parameters import AdvancedQuantizationParameters
+from quantstats.cli.data import Batches, SampleFiles
+from quantstats.cli.output import check_output, staged_output
+from quantstats.cli.progress import Stages
+from quantstats.cli.runtime import OnnxRunner
+from quantstats.errors import DataError, ParameterError, QuantizationError
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.graph import Tensor
+from quantstats.ptq.quantize import make_plan
+from quantstats.report.evaluation import Evaluation, evaluate
+from quantstats.report.latency import measure_latency
+from quantstats.report.summary import (
+    EvaluationData,
+    LatencySummary,
+    Pair,
+    Summary,
+    summarize_operations,
+    to_dict,
+)
+
+Array = NDArray[Any]
+
+# Where calibration could use every sample, one in this many is held back, to measure on data that it has not seen.
+_HELD_BACK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeJob:
+    """What the command line asks for. Paths are as the user gave them.
+
+    :param model: The fp32 ONNX model.
+    :param data: Samples to calibrate on, see :mod:`quantstats.cli.data`.
+    :param output: Where the int8 model goes.
+    :param test_data: Samples to compare the models on; ``None`` takes those of ``data`` that calibration does not see.
+    :param labels: Name of the array with the labels of the samples that the models are compared on.
+    :param subset_size: Most samples to calibrate on.
+    :param batch_size: Samples in one run; ``None`` takes what the model fixes, else 1.
+    :param overwrite: Replace outputs that exist.
+    :param latency_seconds: Time for measuring latency; 0 leaves it out.
+    :param json_path: Where the summary goes as JSON, if anywhere.
+    """
+
+    model: Path
+    data: Path
+    output: Path
+    test_data: Path | None = None
+    labels: str | None = None
+    preset: QuantizationPreset | None = None
+    target_device: TargetDevice = TargetDevice.ANY
+    model_type: ModelType | None = None
+    ignored_scope: IgnoredScope | None = None
+    advanced_parameters: AdvancedQuantizationParameters | None = None
+    subset_size: int = 300
+    batch_size: int | None = None
+    overwrite: bool = False
+    latency_seconds: float = 2.0
+    json_path: Path | None = None
+
+
+def run(job: QuantizeJob, *, console: Console, quiet: bool) -> Summary:
+    """Do the job: all outputs are written, or, if anything fails, none.
+
+    :param job: What to do.
+    :param console: Where progress is shown (standard error).
+    :param quiet: Show no progress.
+    :raises QuantizationError: The model, the data or a parameter cannot be used.
+    """
+    sources = (job.model, job.data, *([job.test_data] if job.test_data else []))
+    outputs = (job.output, *([job.json_path] if job.json_path else []))
+    for output in outputs:
+        check_output(output, overwrite=job.overwrite, sources=sources)
+    if job.json_path is not None and job.json_path.resolve() == job.output.resolve():
+        raise ParameterError(f"the summary and the model would both go to {str(job.output)!r}; give different names")
+
+    adapter = OnnxAdapter(job.model)
+    graph = adapter.graph()
+    split = _split(job, [graph.tensors[name] for name in graph.inputs])
+    with Stages(console, quiet=quiet) as stages, ExitStack() as outputs_to_be:
+        start = time.perf_counter()
+        with stages.calibration(split.calibration.batch_size, split.calibration.samples) as progress:
+            plan = make_plan(
+                adapter,
+                Dataset(split.calibration),
+                preset=job.preset,
+                target_device=job.target_device,
+                subset_size=len(split.calibration),
+                model_type=job.model_type,
+                ignored_scope=job.ignored_scope,
+                advanced_parameters=job.advanced_parameters,
+                progress=progress,
+            )
+        model = adapter.emit(plan)
+        seconds = time.perf_counter() - start
+
+        staged_json = None
+        if job.json_path is not None:
+            staged_json = outputs_to_be.enter_context(staged_output(job.json_path, overwrite=job.overwrite))
+        staged = outputs_to_be.enter_context(staged_output(job.output, overwrite=job.overwrite))
+        save_model(model, staged)
+        fp32, int8 = OnnxRunner(job.model), OnnxRunner(staged)
+        with stages.counted("Comparing", split.test.samples) as advance:
+            evaluation = _evaluate(fp32, int8, split, advance)
+        latency = None
+        if job.latency_seconds > 0:
+            with stages.uncounted("Measuring latency"):
+                latency = _latency(fp32, int8, split.test, job.latency_seconds)
+        summary = Summary(
+            model=str(job.model),
+            output=str(job.output),
+            calibration_samples=split.calibration.samples,
+            observed_tensors=len(plan.activations),
+            quantization_seconds=seconds,
+            operations=summarize_operations(graph, plan),
+            evaluation_data=EvaluationData(evaluation.samples, split.origin, split.seen_in_calibration),
+            outputs=evaluation.outputs,
+            file_bytes=Pair(_model_bytes(job.model), _model_bytes(staged)),
+            latency=latency,
+            accuracy=evaluation.accuracy,
+        )
+        if staged_json is not None:
+            staged_json.write_text(to_json(summary), encoding="utf-8")
+    return summary
+
+
+def to_json(summary: Summary) -> str:
+    """Return the summary as a JSON document that ends with a line break."""
+    return json.dumps(to_dict(summary), indent=2, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Which samples calibrate and which compare the models."""
+
+    calibration: Batches
+    test: Batches
+    labels: Array | None
+    origin: str
+    seen_in_calibration: bool = False
+
+
+def _split(job: QuantizeJob, inputs: Sequence[Tensor]) -> _Split:
+    labels_in_data = job.labels if job.test_data is None else None
+    data = SampleFiles(job.data, inputs, labels=labels_in_data, batch_size=job.batch_size)
+    # A model that fixes its batch can only take whole ones.
+    unit = data.fixed_batch or 1
+    available, subset = len(data) // unit, max(1, job.subset_size // unit)
+    if job.test_data is not None:
+        files = SampleFiles(job.test_data, inputs, labels=job.labels, batch_size=job.batch_size)
+        test = files.batches()
+        calibration = data.batches(0, subset * unit)
+        return _Split(calibration, test, _labels(files, test), f"of {job.test_data.name}")
+
+    name, seen = job.data.name, False
+    if available > subset:
+        first, last = subset, available
+        origin = f"of {name} that follow the calibration subset"
+    elif available > 1:
+        first, last = available - max(1, available // _HELD_BACK), available
+        subset = first
+        origin = f"of {name}, held back from calibration"
+    else:
+        first, last, subset = 0, available, available
+        origin, seen = f"of {name}, the ones that calibrated: there are no others", True
+    test = data.batches(first * unit, last * unit)
+    return _Split(data.batches(0, subset * unit), test, _labels(data, test), origin, seen)
+
+
+def _labels(files: SampleFiles, test: Batches) -> Array | None:
+    return None if files.labels_name is None else files.labels(test.start, test.stop)
+
+
+def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, split: _Split, advance: Callable[[int], None]) -> Evaluation:
+    def batches() -> Iterator[dict[str, Array]]:
+        for batch in split.test:
+            yield batch
+            advance(next(iter(batch.values())).shape[0])
+
+    try:
+        return evaluate(fp32, int8, batches(), split.labels)
+    except QuantizationError:
+        raise
+    except ValueError as error:
+        raise DataError(f"the models cannot be compared on the samples {split.origin}: {error}") from error
+
+
+def _latency(fp32: OnnxRunner, int8: OnnxRunner, test: Batches, seconds: float) -> LatencySummary:
+    sample = test.smallest()
+    times = measure_latency({"fp32": lambda: fp32(sample), "int8": lambda: int8(sample)}, seconds=seconds)
+    return LatencySummary(next(iter(sample.values())).shape[0], times["fp32"], times["int8"])
+
+
+def _model_bytes(path: Path) -> int:
+    """Size of a model on disk, with the files of its external data."""
+    model = onnx.load(str(path), load_external_data=False)
+    external = {
+        path.parent / ExternalDataInfo(tensor).location
+        for tensor in _initializers(model.graph)
+        if uses_external_data(tensor)
+    }
+    return sum(file.stat().st_size for file in {path, *external})
+
+
+def _initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _initializers(inner)
+
+
+__all__ = ["QuantizeJob", "run", "to_json"]
