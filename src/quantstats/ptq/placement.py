@@ -270,7 +270,7 @@ class _Placement:
         """Operations that are computed as part of a quantized one: clamps and floating-point biases, by its name."""
         owner: dict[str, str] = {}
         for operation in self.graph:
-            if operation.kind in _LEADERS | _FOLLOWERS and operation.outputs:
+            if operation.kind in _LEADERS | _FOLLOWERS and operation.name not in owner:
                 current = operation
                 while (reader := self._sole_reader(current.outputs[0])) is not None and reader.name not in self.ignored:
                     clamps = reader.kind is OperationKind.ACTIVATION and reader.inputs[0] == current.outputs[0]
