@@ -1,0 +1,80 @@
+"""The ONNX adapter: what the driver needs of an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+
+from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, clean_model
+from quantstats.adapters.onnx.emission import emit_model
+from quantstats.adapters.onnx.graph import build_graph
+from quantstats.adapters.onnx.loading import ModelForm, OnnxModel, load_model
+from quantstats.adapters.onnx.running import TappedRunner
+from quantstats.adapters.protocol import Array, Sample
+from quantstats.errors import ParameterError
+from quantstats.ptq.graph import QuantizationGraph
+from quantstats.ptq.plan import QuantizationPlan
+
+
+class OnnxAdapter:
+    """One floating-point ONNX model, as :class:`quantstats.adapters.protocol.ModelAdapter`.
+
+    The model is cleaned first: raised to opset 13 if it is older, constants and BatchNorm folded, nodes without a name
+    named. That cleaned model is what the graph shows, what runs, and what is quantized; names of the original stay
+    wherever the thing they name does.
+
+    :param model: Path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``. It is never changed.
+    :param num_threads: Threads of onnxruntime; ``None`` takes ``QUANTSTATS_NUM_THREADS`` where it is set, else what
+        onnxruntime chooses.
+    :param external_data_threshold: Total size of the constants in bytes from which they stay memory-mapped files.
+    :raises ModelError: if the model cannot be read or loaded.
+    :raises UnsupportedModelError: if it is quantized already, older than opset 10, or float32 nowhere.
+    """
+
+    def __init__(
+        self,
+        model: OnnxModel,
+        *,
+        num_threads: int | None = None,
+        external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
+    ) -> None:
+        loaded = load_model(model)
+        self._form = loaded.form
+        self._clean = clean_model(loaded, external_data_threshold=external_data_threshold)
+        self._graph = build_graph(self._clean)
+        self._runner = TappedRunner(self._clean, num_threads=num_threads)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user on what had to be changed in the model, such as its opset."""
+        return self._clean.notes
+
+    def graph(self) -> QuantizationGraph:
+        """Return the graph of the cleaned model."""
+        return self._graph
+
+    def constant(self, tensor: str) -> Array:
+        """Return a constant, read-only; a memory map if the model is large.
+
+        :raises ParameterError: if the model has no constant of that name.
+        """
+        value = self._clean.model.graph.initializers.get(tensor)
+        if value is None or value.const_value is None:
+            raise ParameterError(f"{tensor!r} is no constant of {self._clean.source}; take names from its graph")
+        array: Array = value.const_value.numpy().view()
+        array.setflags(write=False)
+        return array
+
+    def run(self, sample: Sample, taps: Sequence[str]) -> Mapping[str, Array]:
+        """Run the floating-point model with onnxruntime; see :meth:`TappedRunner.run`."""
+        return self._runner.run(sample, taps)
+
+    def emit(self, plan: QuantizationPlan) -> onnx.ModelProto | ir.Model:
+        """Return the quantized model: an ``onnx_ir.Model`` for one, else an ``onnx.ModelProto``.
+
+        :raises ParameterError: if the plan has a quantizer without numbers, or names what the model does not have.
+        """
+        emitted = emit_model(self._clean, plan)
+        return emitted if self._form is ModelForm.IR else ir.to_proto(emitted)

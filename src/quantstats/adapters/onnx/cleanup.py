@@ -1,0 +1,169 @@
+"""From a model as it was exported to the one that is quantized: constants and BatchNorm folded, names unique.
+
+onnxruntime's basic level does the folding, and yields standard operators only. What it leaves and what an integer
+kernel needs of a fully connected layer follows in `normalization`.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from quantstats.adapters.onnx import runtime
+from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes
+from quantstats.adapters.onnx.naming import UniqueNames
+from quantstats.adapters.onnx.normalization import normalize_fully_connected
+from quantstats.adapters.onnx.opset import raise_opset
+
+# A serialized model must stay below 2 GiB. Constants above this total live in a file and are memory-mapped.
+EXTERNAL_DATA_THRESHOLD = 3 << 29
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CleanModel:
+    """The model that is observed and quantized.
+
+    :param model: Its graph; nothing may change it.
+    :param source: What messages call it.
+    :param notes: Lines for the user on what was changed.
+    :param external_data: Directory of its large constants, or ``None`` if all are in memory. It lives as long as this
+        object.
+    """
+
+    model: ir.Model
+    source: str
+    notes: tuple[str, ...]
+    external_data: Path | None
+    _directory: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+
+
+def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_DATA_THRESHOLD) -> CleanModel:
+    """Fold, raise to opset 13, name and infer shapes.
+
+    :param external_data_threshold: Total size of the constants in bytes from which they stay in files.
+    :raises ModelError: if onnxruntime cannot load the model, or its opset cannot be raised.
+    """
+    prepared = _prepare(loaded)
+    raised, note = raise_opset(prepared, loaded.source)
+    notes = [] if note is None else [note]
+
+    directory: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="quantstats-")
+    assert directory is not None
+    external = constant_bytes(raised) >= external_data_threshold
+    folded = _fold(raised, Path(directory.name), loaded.source, external=external)
+    if not external:
+        directory.cleanup()
+        directory = None
+
+    domains = {node.domain for node in raised.graph.all_nodes()} | {""}
+    foreign = sorted({f"{n.domain}:{n.op_type}" for n in folded.graph.all_nodes() if n.domain not in domains})
+    if foreign:
+        # Only an onnxruntime that extends its basic level can come here; the model then is quantized as exported.
+        _logger.warning("onnxruntime's clean-up made %s; %s is used as it is", ", ".join(foreign), loaded.source)
+        folded = raised
+        common_passes.LiftConstantsToInitializersPass(lift_all_constants=True)(folded)
+    _restore_header(folded, raised)
+    _restore_names(folded, raised)
+    normalize_fully_connected(folded.graph)
+    common_passes.RemoveUnusedNodesPass()(folded)
+    # Shapes that cannot be inferred stay unknown, which everything here bears.
+    common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(folded)
+    return CleanModel(
+        folded, loaded.source, tuple(notes), None if directory is None else Path(directory.name), directory
+    )
+
+
+def _prepare(loaded: LoadedModel) -> ir.Model:
+    """A copy whose nodes have unique names, without functions and without initializers that a caller may override."""
+    model = loaded.model.clone()
+    if model.functions:
+        inlined = common_passes.InlinePass()(model)
+        model = inlined.model
+    common_passes.RemoveInitializersFromInputsPass()(model)
+    _name_nodes(model.graph)
+    return model
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    names = UniqueNames(node.name for node in graph if node.name)
+    seen: set[str] = set()
+    for index, node in enumerate(graph):
+        if not node.name:
+            node.name = names.unique(f"{node.op_type}_{index}")
+        elif node.name in seen:
+            node.name = names.unique(node.name)
+        seen.add(node.name)
+
+
+def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> ir.Model:
+    cleaned = directory / "cleaned.onnx"
+    data_directories = {
+        Path(value.const_value.base_dir or ".").resolve()
+        for value in model.graph.initializers.values()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+    in_memory = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
+    )
+    serialized: bytes | Path
+    if len(data_directories) > 1 or in_memory >= EXTERNAL_DATA_THRESHOLD:
+        serialized = directory / "source.onnx"
+        ir.save(model, serialized, external_data="source.data")
+        data_directory = None
+    else:
+        # The data are read where they are: no copy of gigabytes.
+        serialized = ir.to_proto(model).SerializeToString()
+        data_directory = next(iter(data_directories), None)
+    runtime.write_cleaned(
+        serialized,
+        cleaned,
+        source=source,
+        external_data=data_directory,
+        written_data="cleaned.data" if external else None,
+    )
+    if isinstance(serialized, Path):
+        serialized.unlink()
+        (directory / "source.data").unlink(missing_ok=True)
+    return ir.load(cleaned)
+
+
+def _restore_header(folded: ir.Model, original: ir.Model) -> None:
+    """onnxruntime writes its own header and imports every domain that it knows."""
+    folded.ir_version = original.ir_version
+    folded.producer_name = original.producer_name
+    folded.producer_version = original.producer_version
+    folded.domain = original.domain
+    folded.model_version = original.model_version
+    folded.doc_string = original.doc_string
+    folded.metadata_props.clear()
+    folded.metadata_props.update(original.metadata_props)
+    folded.graph.opset_imports.clear()
+    folded.graph.opset_imports.update(original.graph.opset_imports)
+
+
+def _restore_names(folded: ir.Model, original: ir.Model) -> None:
+    """Name nodes that a fusion made after the operation of the original that they compute, so that users find it."""
+    original_names = {node.name for node in original.graph}
+    producers = {value.name: node for node in original.graph for value in node.outputs if value.name}
+    kept = {node.name for node in folded.graph if node.name in original_names}
+    names = UniqueNames(name for name in kept if name)
+    for node in folded.graph:
+        if node.name in kept:
+            continue
+        ancestor = producers.get(node.outputs[0].name or "")
+        found = ancestor
+        # A fusion gives its result the name of the last node's; the first that has vanished is the operation.
+        while ancestor is not None and ancestor.name not in kept:
+            found = ancestor
+            first = ancestor.inputs[0] if ancestor.inputs else None
+            ancestor = None if first is None else first.producer()
+        node.name = names.unique((found.name if found is not None else None) or node.op_type)

@@ -1,0 +1,73 @@
+"""Additions and multiplications that are a step of a function which stays in floating point.
+
+Exporters write LayerNorm, Gelu, Softmax and the like as a handful of elementwise operations. An Add or Mul among them
+is no residual addition: quantizing it would round in the middle of a function that needs its precision.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+# Results of these are steps of a function: a Mul or Add of one of them and another activation is the next step.
+_STEPS = frozenset(
+    {
+        "Abs",
+        "Cos",
+        "Div",
+        "Erf",
+        "Exp",
+        "Log",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Sin",
+        "Softplus",
+        "Sqrt",
+        "Tanh",
+    }
+)
+# With a constant, these change numbers and not the nature of a step: 1 + erf(x) is one as erf(x) is.
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div"})
+# An addition before one of these is a mask.
+_NORMALIZERS = frozenset({"Softmax", "LogSoftmax"})
+
+
+def is_step_of_function(node: ir.Node) -> bool:
+    """Whether an Add or Mul of two activations belongs to a decomposed function.
+
+    It does if an operand is a step itself (through any elementwise operations with constants), if it squares a tensor,
+    or if all that reads it is a softmax.
+    """
+    if _squares(node) or any(_is_step(operand) for operand in node.inputs):
+        return True
+    uses = list(node.outputs[0].uses())
+    return bool(uses) and all(use.node.op_type in _NORMALIZERS for use in uses)
+
+
+def _is_step(value: ir.Value | None) -> bool:
+    while value is not None:
+        node = value.producer()
+        if node is None or node.domain != "":
+            return False
+        if node.op_type in _STEPS or _squares(node):
+            return True
+        if node.op_type not in _ELEMENTWISE:
+            return False
+        activations = [operand for operand in node.inputs if not is_constant(operand)]
+        if len(activations) != 1:
+            return False
+        value = activations[0]
+    return False
+
+
+def _squares(node: ir.Node) -> bool:
+    return node.op_type == "Mul" and node.domain == "" and node.inputs[0] is node.inputs[1]
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether a tensor is a constant of the model."""
+    return value is not None and value.const_value is not None and not value.is_graph_input()

@@ -1,0 +1,202 @@
+"""The driver's view of a cleaned ONNX model."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from quantstats.adapters.onnx.cleanup import CleanModel
+from quantstats.adapters.onnx.decomposed import is_constant, is_step_of_function
+from quantstats.adapters.onnx.operators import OPERATORS, Operator
+from quantstats.errors import UnsupportedModelError
+from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Tensor, Weight
+
+# Kinds that make a model worth quantizing.
+_WITH_WEIGHT = frozenset({OperationKind.CONVOLUTION, OperationKind.TRANSPOSED_CONVOLUTION, OperationKind.MATMUL})
+
+_OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+
+def build_graph(clean: CleanModel) -> QuantizationGraph:
+    """Describe a model.
+
+    The operations inside a subgraph (If, Loop, Scan) are not listed: the node that holds it reads, besides its own
+    inputs, every tensor that the subgraph captures.
+
+    :raises UnsupportedModelError: if what could be quantized computes in another type than float32.
+    """
+    graph = clean.model.graph
+    operations = tuple(_operation(node) for node in graph)
+    if not any(operation.kind in _WITH_WEIGHT for operation in operations):
+        _refuse_other_float_types(clean)
+    tensors: dict[str, Tensor] = {}
+    for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)):
+        if value.name:
+            tensors[value.name] = _tensor(value)
+    return QuantizationGraph(
+        operations=operations,
+        tensors=tensors,
+        inputs=tuple(_name(value) for value in graph.inputs),
+        outputs=tuple(_name(value) for value in graph.outputs),
+    )
+
+
+def _operation(node: ir.Node) -> Operation:
+    operator = OPERATORS.get(node.op_type) if node.domain == "" else None
+    inputs = tuple(_name(value) for value in (*node.inputs, *_captured(node)))
+    outputs = tuple(_name(value) for value in node.outputs)
+    described = None if operator is None or not _computes_in_float32(node) else _describe(node, operator)
+    kind, weight, bias, activations = described or (OperationKind.FLOAT, None, None, ())
+    quantizable = described is not None and operator is not None
+    return Operation(
+        name=node.name or "",
+        kind=kind,
+        type=node.op_type,
+        inputs=inputs,
+        outputs=outputs,
+        weight=weight,
+        bias=bias,
+        activations=activations,
+        input_channel_axis=_input_channel_axis(node, operator, weight) if quantizable and operator else None,
+        needs_output_quantizer=quantizable and operator is not None and operator.needs_output_quantizer,
+    )
+
+
+_Description = tuple[OperationKind, Weight | None, str | None, tuple[int, ...]]
+
+
+def _describe(node: ir.Node, operator: Operator) -> _Description | None:
+    """Kind, weight, bias and activation operands of a node; ``None`` if no integer kernel computes it."""
+    if operator.condition is not None and not operator.condition(node):
+        return None
+    present = [position for position, value in enumerate(node.inputs) if value is not None]
+    operands = tuple(present) if operator.activations is None else operator.activations
+    constants = tuple(position for position in operands if is_constant(node.inputs[position]))
+    activations = tuple(position for position in operands if position not in constants)
+
+    if operator.kind in _WITH_WEIGHT:
+        return _with_weight(node, operator, constants, activations)
+    if constants:
+        # Of data that are constant there is nothing to observe; onnxruntime has folded all but the odd ones.
+        return None
+    if operator.kind is OperationKind.ELEMENTWISE and is_step_of_function(node):
+        return None
+    if operator.kind is OperationKind.ACTIVATION and not all(
+        value is None or is_constant(value) for value in node.inputs[1:]
+    ):
+        return None
+    return operator.kind, None, None, activations
+
+
+def _with_weight(
+    node: ir.Node, operator: Operator, constants: tuple[int, ...], activations: tuple[int, ...]
+) -> _Description | None:
+    position = operator.weight
+    if position is not None and not is_constant(node.inputs[position]):
+        return None
+    if position is None and constants:
+        position = constants[0]
+    if len(constants) > 1 or not activations or (node.op_type == "Gemm" and position == 0):
+        return None
+    weight = None
+    if position is not None:
+        value = node.inputs[position]
+        assert value is not None
+        assert value.const_value is not None
+        axis = None
+        # A constant first operand has its channels in rows, for which there is no integer kernel per channel.
+        if operator.weight_axis is not None and position == 1:
+            axis = operator.weight_axis(node, len(value.const_value.shape))
+        weight = Weight(tensor=_name(value), operand=position, channel_axis=axis)
+    if operator.bias is None:
+        return operator.kind, weight, _added_bias(node), activations
+    bias = node.inputs[operator.bias] if len(node.inputs) > operator.bias else None
+    if bias is None:
+        return operator.kind, weight, None, activations
+    # A bias that varies by row or is computed: no kernel has it (a vector is what clean-up makes of all others).
+    if not is_constant(bias) or bias.shape is None or bias.shape.rank() != 1:
+        return None
+    return operator.kind, weight, _name(bias), activations
+
+
+def _added_bias(node: ir.Node) -> str | None:
+    """The constant vector that the one reader of a MatMul adds."""
+    output = node.outputs[0]
+    uses = list(output.uses())
+    if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != "Add":
+        return None
+    other = uses[0].node.inputs[1 - uses[0].idx] if uses[0].idx < 2 else None
+    if other is None or not is_constant(other) or other.shape is None:
+        return None
+    sizes = other.shape.numpy()
+    return _name(other) if sizes and sizes[-1] > 1 and all(size == 1 for size in sizes[:-1]) else None
+
+
+def _input_channel_axis(node: ir.Node, operator: Operator, weight: Weight | None) -> int | None:
+    if operator.input_channel_axis is not None:
+        return operator.input_channel_axis(node)
+    if operator.kind is OperationKind.MATMUL and weight is not None:
+        value = node.inputs[1 - weight.operand]
+        rank = None if value is None or value.shape is None else value.shape.rank()
+        if rank is not None and rank > 1:
+            return rank - 1 if weight.operand == 1 else rank - 2
+    return None
+
+
+def _computes_in_float32(node: ir.Node) -> bool:
+    """True also where the model does not tell a type: then onnxruntime would have found a contradiction."""
+    values = (node.inputs[0] if node.inputs else None, node.outputs[0] if node.outputs else None)
+    types = {value.dtype for value in values if value is not None and value.dtype is not None}
+    return types <= {ir.DataType.FLOAT}
+
+
+def _refuse_other_float_types(clean: CleanModel) -> None:
+    for node in clean.model.graph:
+        operator = OPERATORS.get(node.op_type) if node.domain == "" else None
+        dtype = node.outputs[0].dtype if node.outputs else None
+        if operator is not None and operator.kind in _WITH_WEIGHT and dtype in _OTHER_FLOATS and dtype is not None:
+            raise UnsupportedModelError(
+                f"{clean.source} computes in {dtype.name.lower()} ({node.op_type} {node.name!r}); only float32 "
+                "operations can be quantized: export the model in float32"
+            )
+
+
+def _captured(node: ir.Node) -> list[ir.Value]:
+    """Tensors of the main graph that the subgraphs of a node read, each once."""
+    inner: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            inner.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            inner.extend(attribute.as_graphs())
+    captured: dict[ir.Value, None] = {}
+    for graph in inner:
+        for value in (v for each in graph.all_nodes() for v in each.inputs if v is not None):
+            if value.graph is node.graph:
+                captured[value] = None
+        for value in graph.outputs:
+            if value.graph is node.graph:
+                captured[value] = None
+    return list(captured)
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    tensor = value.const_value if is_constant(value) else None
+    dtype = value.dtype if tensor is None else tensor.dtype
+    shape: ir.Shape | None = value.shape
+    return Tensor(
+        name=_name(value),
+        dtype=None if dtype is None else _numpy_name(dtype),
+        shape=None if shape is None else tuple(size if isinstance(size, int) else None for size in shape),
+        constant=tensor is not None,
+    )
+
+
+def _numpy_name(dtype: ir.DataType) -> str | None:
+    try:
+        return str(dtype.numpy())
+    except TypeError:  # undefined
+        return None
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None or value.name is None else value.name

@@ -1,0 +1,155 @@
+"""Reading a model: from a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model`` to one form, or a clear error."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+import onnx_ir as ir
+
+from quantstats.adapters.onnx.runtime import one_line
+from quantstats.errors import ModelError, UnsupportedModelError
+
+OnnxModel: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ir.Model"
+
+# Operators that only quantized models have, besides everything that starts with QLinear.
+_QUANTIZED_OPERATORS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "ConvInteger",
+        "MatMulInteger",
+        "QGemm",
+        "QAttention",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "MatMulNBits",
+        "MatMulBnb4",
+    }
+)
+
+_OLDEST_OPSET = 10
+
+
+class ModelForm(enum.Enum):
+    """The Python form in which a model comes and its quantized twin goes."""
+
+    PROTO = "onnx.ModelProto"
+    IR = "onnx_ir.Model"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model as it was given. Nothing may change ``model``: it can be the caller's.
+
+    :param model: The model; external data are memory-mapped.
+    :param form: What a result should be.
+    :param source: What messages call the model.
+    """
+
+    model: ir.Model
+    form: ModelForm
+    source: str
+
+
+def load_model(model: OnnxModel) -> LoadedModel:
+    """Read a floating-point model.
+
+    :raises ModelError: if the file or its external data cannot be read, or it is not an ONNX model.
+    :raises UnsupportedModelError: if the model is quantized already, or its opset is older than 10.
+    :raises TypeError: if ``model`` is none of the forms.
+    """
+    if isinstance(model, ir.Model):
+        loaded = LoadedModel(model, ModelForm.IR, "the model")
+    elif isinstance(model, onnx.ModelProto):
+        loaded = LoadedModel(_from_proto(model, "the model"), ModelForm.PROTO, "the model")
+    elif isinstance(model, str | os.PathLike):
+        path = Path(model)
+        loaded = LoadedModel(_from_path(path), ModelForm.PROTO, str(path))
+    else:
+        raise TypeError(
+            f"model is a {type(model).__name__}; give the path of an ONNX file, an onnx.ModelProto or an onnx_ir.Model"
+        )
+    _check_opset(loaded)
+    _check_external_data(loaded)
+    _check_not_quantized(loaded)
+    return loaded
+
+
+def _from_path(path: Path) -> ir.Model:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file; check the path of the model")
+    if path.is_dir():
+        raise ModelError(f"{path} is a directory; give the path of an ONNX file in it")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+    except Exception as error:  # protobuf's DecodeError, json's and the text format's errors share no other base
+        raise ModelError(f"{path} is not an ONNX model ({one_line(error)}); export the model to ONNX first") from error
+    loaded = _from_proto(proto, str(path))
+    ir.external_data.set_base_dir(loaded.graph, path.parent)
+    return loaded
+
+
+def _from_proto(proto: onnx.ModelProto, source: str) -> ir.Model:
+    # Almost any short file is a valid message of fields that ONNX does not know.
+    if not proto.HasField("graph") or not proto.opset_import or not proto.graph.node:
+        raise ModelError(f"{source} is not an ONNX model with operations; export the model to ONNX first")
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:
+        raise ModelError(f"{source} is not a valid ONNX model: {one_line(error)}; check how it was exported") from error
+
+
+def _check_opset(loaded: LoadedModel) -> None:
+    opset = loaded.model.opset_imports.get("")
+    if opset is None:
+        raise UnsupportedModelError(
+            f"{loaded.source} does not import the standard ONNX operators; nothing in it can be quantized"
+        )
+    if opset < _OLDEST_OPSET:
+        raise UnsupportedModelError(
+            f"{loaded.source} has opset {opset}; opset {_OLDEST_OPSET} or newer is needed: export it again with a "
+            "newer opset"
+        )
+
+
+def _check_external_data(loaded: LoadedModel) -> None:
+    missing: dict[str, str] = {}
+    for value in _initializers(loaded.model):
+        tensor = value.const_value
+        if not isinstance(tensor, ir.ExternalTensor):
+            continue
+        path = Path(tensor.path)
+        if not path.is_file():
+            missing.setdefault(str(path), f"external data {path} of tensor {tensor.name!r} is missing")
+        elif path.stat().st_size < (tensor.offset or 0) + tensor.nbytes:
+            missing.setdefault(str(path), f"external data {path} ends before tensor {tensor.name!r} does")
+    if missing:
+        raise ModelError(f"{loaded.source}: {'; '.join(missing.values())}; put the complete file beside the model")
+
+
+def _check_not_quantized(loaded: LoadedModel) -> None:
+    for node in loaded.model.graph.all_nodes():
+        if node.op_type in _QUANTIZED_OPERATORS or node.op_type.startswith("QLinear"):
+            raise UnsupportedModelError(
+                f"{loaded.source} is quantized already: it has {node.op_type} ({node.name or 'unnamed'!r}); "
+                "give the floating-point model"
+            )
+
+
+def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.initializers.values()
+
+
+def constant_bytes(model: ir.Model) -> int:
+    """Total size of all constants in bytes."""
+    return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)

@@ -1,0 +1,125 @@
+"""A narrow, typed view of onnxruntime: sessions, and the clean-up that it does when it loads a model.
+
+onnxruntime ships without type hints and reports everything as its own exceptions; this is the one place that knows.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from quantstats.adapters.protocol import Array
+from quantstats.errors import ModelError
+
+# Errors of onnxruntime reach Python as exceptions; what it would log besides is noise to a user.
+_LOG_FATAL = 4
+
+# Clean-ups that onnxruntime does at its basic level and that are not wanted here. ConstantSharing gives equal constants
+# one name, so that a bias would be called after another layer. MatMulAddFusion turns a three-dimensional MatMul into
+# Reshape, Gemm, Reshape if all dimensions are known, and so changes the graph with the exporter's batch dimension.
+_UNWANTED_OPTIMIZERS = ("ConstantSharing", "MatMulAddFusion")
+
+
+class OptimizationLevel(enum.Enum):
+    """How much onnxruntime rewrites a model before it runs it."""
+
+    NONE = "ORT_DISABLE_ALL"
+    BASIC = "ORT_ENABLE_BASIC"
+    ALL = "ORT_ENABLE_ALL"
+
+
+class Session:
+    """A loaded model.
+
+    :param model: A serialized ``ModelProto``, or the path of one.
+    :param source: What messages call the model.
+    :param level: How much the model is rewritten first.
+    :param external_data: Directory of the external data of a serialized model; a path knows its own.
+    :param num_threads: Threads inside an operation; ``None`` takes ``QUANTSTATS_NUM_THREADS`` where it is set, else
+        what onnxruntime chooses.
+    :param written_to: Write the rewritten model to this path.
+    :param written_data: Name of a file beside ``written_to`` for its large constants.
+    :raises ModelError: if onnxruntime cannot load the model.
+    """
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        *,
+        source: str,
+        level: OptimizationLevel = OptimizationLevel.ALL,
+        external_data: Path | None = None,
+        num_threads: int | None = None,
+        written_to: Path | None = None,
+        written_data: str | None = None,
+        disabled_optimizers: Sequence[str] = (),
+    ) -> None:
+        self._source = source
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _LOG_FATAL
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level.value)
+        threads = _threads_from_environment() if num_threads is None else num_threads
+        if threads:
+            options.intra_op_num_threads = threads
+        if external_data is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
+        if written_to is not None:
+            options.optimized_model_filepath = str(written_to)
+            if written_data is not None:
+                options.add_session_config_entry(
+                    "session.optimized_model_external_initializers_file_name", written_data
+                )
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(disabled_optimizers),
+            )
+        except Exception as error:  # the classes of onnxruntime's exceptions have no common base but Exception
+            raise ModelError(f"{source} cannot be loaded by onnxruntime: {one_line(error)}") from error
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the named outputs.
+
+        :raises ModelError: if onnxruntime fails.
+        """
+        try:
+            values = self._session.run(list(outputs), dict(feeds))
+        except Exception as error:
+            raise ModelError(f"{self._source} cannot be run by onnxruntime: {one_line(error)}") from error
+        return dict(zip(outputs, values, strict=True))
+
+
+def write_cleaned(
+    model: bytes | Path, to: Path, *, source: str, external_data: Path | None, written_data: str | None
+) -> None:
+    """Write the model as onnxruntime's basic level leaves it: constants folded, BatchNorm folded, no-ops removed.
+
+    :raises ModelError: if onnxruntime cannot load the model.
+    """
+    Session(
+        model,
+        source=source,
+        level=OptimizationLevel.BASIC,
+        external_data=external_data,
+        written_to=to,
+        written_data=written_data,
+        disabled_optimizers=_UNWANTED_OPTIMIZERS,
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an exception on one line of at most 500 characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
+def _threads_from_environment() -> int:
+    text = os.environ.get("QUANTSTATS_NUM_THREADS", "")
+    return int(text) if text.isdecimal() else 0
