@@ -241,7 +241,12 @@ def quantizer_from_range(
 
     epsilon = np.finfo(np.float32).eps
     scale = np.maximum((input_high - input_low) / (levels - 1), epsilon)
-    zero_point = np.clip(level_low - np.round(input_low / scale), level_low, level_high)
+    if cfg.mode is QuantizationMode.ASYMMETRIC:
+        zero_point = np.clip(level_low - np.round(input_low / scale), level_low, level_high).astype(np.int32)
+    else:
+        # The general formula gives the same but for half range: its low border is level -128.5, which would round to a
+        # zero point of 1 and push the highest weight out of the half.
+        zero_point = np.zeros(scale.shape, np.int32)
     return Quantizer(
         input_low=input_low,
         input_high=input_high,
@@ -249,7 +254,7 @@ def quantizer_from_range(
         level_low=level_low,
         level_high=level_high,
         scale=scale,
-        zero_point=zero_point.astype(np.int32),
+        zero_point=zero_point,
         axis=axis,
         num_bits=cfg.num_bits,
         half_range=half_range,
@@ -328,7 +333,11 @@ def _symmetric_range(
 
 
 def _asymmetric_range(low: Float32Array, high: Float32Array, num_bits: int) -> tuple[Float32Array, Float32Array]:
-    """A range that includes zero and has zero exactly on a level; never narrower than the given one."""
+    """A range that includes zero, has zero exactly on a level, and is never narrower than the given one.
+
+    If zero is nearest to the lowest or the highest level, no border can be moved outwards to meet it; the range then
+    stays as it is, and the zero point rounds to that level.
+    """
     widening = np.where(high - low > np.float32(_LEAST_WIDTH), np.float32(0), np.float32(_LEAST_WIDTH))
     low = np.minimum(low - widening, np.float32(0))
     high = np.maximum(high + widening, np.float32(0))
@@ -339,4 +348,5 @@ def _asymmetric_range(low: Float32Array, high: Float32Array, num_bits: int) -> t
         moved_low = np.where(level_of_zero < top, level_of_zero / (level_of_zero - top) * high, low)
         moved_high = np.where(level_of_zero > 0, (level_of_zero - top) / level_of_zero * low, high)
     low_moves = high - moved_low > moved_high - low
-    return np.where(low_moves, moved_low, low), np.where(low_moves, high, moved_high)
+    # A moved border may be -0.0.
+    return np.where(low_moves, moved_low, low) + np.float32(0), np.where(low_moves, high, moved_high) + np.float32(0)
