@@ -1,0 +1,228 @@
+"""A check that an adapter keeps the protocol, for those who write one.
+
+One call in a test is enough::
+
+    from quantstats.adapters.testing import check_adapter
+
+    def test_adapter():
+        check_adapter(MyAdapter(model), samples=[...], reopen=MyAdapter)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from quantstats.adapters.protocol import Array, ModelAdapter, Sample
+from quantstats.errors import NothingToQuantizeError
+from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph
+from quantstats.ptq.placement import QUANTIZABLE_DTYPES
+from quantstats.ptq.plan import QuantizationPlan
+from quantstats.ptq.quantize import make_plan
+
+__all__ = ["AdapterError", "check_adapter"]
+
+_NEEDS_ACTIVATIONS = frozenset(
+    {
+        OperationKind.CONVOLUTION,
+        OperationKind.TRANSPOSED_CONVOLUTION,
+        OperationKind.MATMUL,
+        OperationKind.ELEMENTWISE,
+        OperationKind.POOLING,
+        OperationKind.CONCAT,
+    }
+)
+
+
+class AdapterError(AssertionError):
+    """An adapter breaks the protocol; the message says where."""
+
+
+def check_adapter(
+    adapter: ModelAdapter[Any],
+    samples: Any,
+    *,
+    reopen: Callable[[Any], ModelAdapter[Any]] | None = None,
+) -> None:
+    """Raise :class:`AdapterError` if an adapter breaks the protocol on one model.
+
+    It checks that the graph is stable, complete and in topological order, that weights, biases and axes point at what
+    they should, that constants have the stated shapes and dtypes, that every activation can be observed and has the
+    stated shape and dtype, that operations that claim to only move data do so, that an empty plan and a plan from
+    calibration can be emitted, and that none of this changes what the adapter says.
+
+    :param adapter: The adapter of some model; the more kinds of operations the model has, the better.
+    :param samples: A few samples in any form that :class:`~quantstats.ptq.dataset.Dataset` takes.
+    :param reopen: Makes an adapter of an emitted model. If it is given, the model emitted from an empty plan must
+        compute what the original computes, and the quantized one must run with the same inputs and outputs.
+    """
+    graph = adapter.graph()
+    _require(graph == adapter.graph(), "graph() returns a different graph at the second call")
+    _check_order(graph)
+    for operation in graph:
+        _check_operation(graph, operation)
+    _check_constants(adapter, graph)
+    checked = list(Dataset.of(samples).samples(graph))
+    outputs = [_check_run(adapter, graph, sample) for sample in checked]
+
+    unchanged = adapter.emit(QuantizationPlan((), (), {}))
+    _require(unchanged is not None, "emit() of a plan without quantizers returns None")
+    if reopen is not None:
+        for sample, expected in zip(checked, outputs, strict=True):
+            _check_emitted(reopen(unchanged), graph, sample, expected)
+    try:
+        plan = make_plan(adapter, checked, progress=False)
+    except NothingToQuantizeError:
+        pass
+    else:
+        quantized = adapter.emit(plan)
+        _require(quantized is not None, "emit() of a plan with quantizers returns None")
+        if reopen is not None:
+            _check_emitted(reopen(quantized), graph, checked[0], None)
+    _require(graph == adapter.graph(), "graph() changes after run() and emit(); an adapter always shows the original")
+    for sample, expected in zip(checked, outputs, strict=True):
+        _require_equal(adapter.run(sample, graph.outputs), expected, "run() after emit()")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AdapterError(message)
+
+
+def _require_equal(found: Mapping[str, Array], expected: Mapping[str, Array], where: str) -> None:
+    for name, value in expected.items():
+        _require(
+            np.array_equal(found[name], value, equal_nan=True)
+            if value.dtype.kind == "f"
+            else bool(np.array_equal(found[name], value)),
+            f"{where} gives other values for {name!r} than before",
+        )
+
+
+def _check_order(graph: QuantizationGraph) -> None:
+    for name, tensor in graph.tensors.items():
+        _require(name == tensor.name, f"tensors[{name!r}] is a tensor of another name, {tensor.name!r}")
+    known = {name for name, tensor in graph.tensors.items() if tensor.constant}
+    _require(bool(graph.inputs), "the graph has no inputs; a sample would be empty")
+    for name in graph.inputs:
+        _require(name in graph.tensors, f"input {name!r} is not among the graph's tensors")
+        _require(name not in known, f"input {name!r} is a constant or is listed twice")
+        known.add(name)
+    for operation in graph:
+        where = f"operation {operation.name!r}"
+        for read in filter(None, operation.inputs):
+            _require(read in graph.tensors, f"{where} reads {read!r}, which is not among the graph's tensors")
+            _require(read in known, f"{where} reads {read!r} before any operation writes it: order is not topological")
+        for written in filter(None, operation.outputs):
+            _require(written in graph.tensors, f"{where} writes {written!r}, which is not among the graph's tensors")
+            _require(
+                written not in known, f"{where} writes {written!r}, which is an input, a constant or written before"
+            )
+            known.add(written)
+    _require(bool(graph.outputs), "the graph has no outputs")
+    for name in graph.outputs:
+        _require(name in known, f"output {name!r} is written by no operation")
+
+
+def _check_operation(graph: QuantizationGraph, operation: Operation) -> None:
+    where = f"operation {operation.name!r} ({operation.type}, {operation.kind.name})"
+    _require(bool(operation.name and operation.type), f"{where} has an empty name or type")
+    _require(bool(operation.outputs), f"{where} has no outputs")
+    for operand in operation.activations:
+        in_range = 0 <= operand < len(operation.inputs)
+        _require(in_range and bool(operation.inputs[operand]), f"{where}: activation operand {operand} does not exist")
+    if operation.kind in _NEEDS_ACTIVATIONS:
+        _require(bool(operation.activations), f"{where} names no activation operands; make it FLOAT")
+    if operation.kind in (OperationKind.MOVE, OperationKind.ACTIVATION):
+        _require(bool(operation.inputs and operation.inputs[0]), f"{where} has no first input")
+    if operation.weight is not None:
+        weight = operation.weight
+        in_range = 0 <= weight.operand < len(operation.inputs)
+        _require(
+            in_range and operation.inputs[weight.operand] == weight.tensor,
+            f"{where}: weight {weight.tensor!r} is not its operand {weight.operand}",
+        )
+        _require(graph.tensors[weight.tensor].constant, f"{where}: weight {weight.tensor!r} is not a constant")
+        _require(weight.operand not in operation.activations, f"{where}: its weight is an activation operand as well")
+        _check_axis(graph, weight.tensor, weight.channel_axis, f"{where}: channel axis of weight")
+    if operation.bias is not None:
+        _require(operation.bias in operation.inputs, f"{where}: bias {operation.bias!r} is not among its inputs")
+        _require(graph.tensors[operation.bias].constant, f"{where}: bias {operation.bias!r} is not a constant")
+    for operand in operation.activations:
+        _check_axis(graph, operation.inputs[operand], operation.input_channel_axis, f"{where}: input channel axis of")
+
+
+def _check_axis(graph: QuantizationGraph, tensor: str, axis: int | None, where: str) -> None:
+    shape = graph.tensors[tensor].shape
+    if axis is not None and shape is not None:
+        _require(0 <= axis < len(shape), f"{where} {tensor!r} is {axis}, but the tensor has {len(shape)} axes")
+
+
+def _check_constants(adapter: ModelAdapter[Any], graph: QuantizationGraph) -> None:
+    for name, tensor in graph.tensors.items():
+        if tensor.constant:
+            value = adapter.constant(name)
+            _require(isinstance(value, np.ndarray), f"constant({name!r}) is not a NumPy array")
+            _require_described(graph, name, value, f"constant({name!r})")
+            _require(not value.flags.writeable, f"constant({name!r}) can be written to; return a read-only array")
+
+
+def _require_described(graph: QuantizationGraph, name: str, value: Array, where: str) -> None:
+    tensor = graph.tensors[name]
+    if tensor.dtype is not None:
+        _require(value.dtype.name == tensor.dtype, f"{where} has dtype {value.dtype.name}, stated is {tensor.dtype}")
+    if tensor.shape is not None:
+        agrees = len(tensor.shape) == value.ndim and all(
+            stated in (None, length) for stated, length in zip(tensor.shape, value.shape, strict=True)
+        )
+        _require(agrees, f"{where} has shape {value.shape}, stated is {tensor.shape}")
+
+
+def _observable(graph: QuantizationGraph) -> list[str]:
+    """Activations that a plan may ask for, and everything that a caller may."""
+    computed = [name for name in graph.producers if name and graph.tensors[name].dtype in QUANTIZABLE_DTYPES]
+    return list(dict.fromkeys([*graph.inputs, *computed, *graph.outputs]))
+
+
+def _check_run(adapter: ModelAdapter[Any], graph: QuantizationGraph, sample: Sample) -> Mapping[str, Array]:
+    given = {name: value.copy() for name, value in sample.items()}
+    _require(dict(adapter.run(sample, ())) == {}, "run() without taps returns something")
+    taps = _observable(graph)
+    values = {name: value.copy() for name, value in adapter.run(sample, taps).items()}
+    _require_equal(sample, given, "run() changes its sample: it")
+    _require(set(values) == set(taps), f"run() does not return exactly the taps: {_differing(values, taps)}")
+    for name in taps:
+        _require(isinstance(values[name], np.ndarray), f"run() gives no NumPy array for {name!r}")
+        _require_described(graph, name, values[name], f"tap {name!r}")
+    for operation in graph:
+        if operation.kind is OperationKind.MOVE and operation.inputs[0] in values:
+            source = values[operation.inputs[0]]
+            for output in operation.outputs:
+                if output in values:
+                    moved = bool(np.isin(values[output], source).all())
+                    _require(moved, f"operation {operation.name!r} is MOVE, but {output!r} has values not in its input")
+    some = taps[::2]
+    _require_equal(adapter.run(sample, some), {name: values[name] for name in some}, "run() with fewer taps")
+    return {name: values[name] for name in graph.outputs}
+
+
+def _check_emitted(
+    emitted: ModelAdapter[Any], graph: QuantizationGraph, sample: Sample, expected: Mapping[str, Array] | None
+) -> None:
+    found = emitted.graph()
+    _require(found.inputs == graph.inputs, f"an emitted model has inputs {found.inputs}, not {graph.inputs}")
+    _require(found.outputs == graph.outputs, f"an emitted model has outputs {found.outputs}, not {graph.outputs}")
+    values = emitted.run(sample, graph.outputs)
+    for name in graph.outputs:
+        _require_described(graph, name, values[name], f"output {name!r} of an emitted model")
+        if expected is not None:
+            close = np.allclose(values[name], expected[name], rtol=1e-5, atol=1e-6, equal_nan=True)
+            _require(close, f"output {name!r} of the model emitted from an empty plan differs from the original's")
+
+
+def _differing(found: Iterable[str], wanted: Iterable[str]) -> str:
+    found, wanted = set(found), set(wanted)
+    return f"missing {sorted(wanted - found)}, not asked for {sorted(found - wanted)}"
