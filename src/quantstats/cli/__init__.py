@@ -18,7 +18,7 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     if module not in _OPTIONAL:
         return None
-    return f"error: {module} is not installed; the command line needs the extras: pip install 'quantstats-native[onnx,cli]'"
+    return f"error: {module} is not installed; install the extras: pip install 'quantstats-native[onnx,cli]'"
 
 
 def main() -> None:

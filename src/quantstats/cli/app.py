@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,7 +183,9 @@ def quantize(
             latency_seconds=latency_seconds,
             json_path=None if json is None or to_stdout else Path(json),
         )
-        summary = run(job, console=Console(stderr=True), quiet=quiet)
+        console = Console(stderr=True, quiet=quiet)
+        with _notes(console):
+            summary = run(job, console=console)
         if to_stdout:
             typer.echo(to_json(summary), nl=False)
         elif not quiet:
@@ -196,6 +199,29 @@ def config() -> None:
         import quantstats as package
 
         package.show_config()
+
+
+class _NoteHandler(logging.Handler):
+    """Shows what the package logs as lines on a console, above a progress bar if there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(f"note: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _notes(console: Console) -> Iterator[None]:
+    """Show warnings of the package: what had to be changed in the model, what could not be done as asked."""
+    logger = logging.getLogger("quantstats")
+    handler = _NoteHandler(console)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

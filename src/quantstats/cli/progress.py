@@ -16,10 +16,9 @@ class Stages:
     """The stages of one job, a line each. Nothing is shown where the console is not a terminal.
 
     :param console: Where to show it.
-    :param quiet: Show nothing at all.
     """
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}"),
@@ -29,7 +28,7 @@ class Stages:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
 
     def __enter__(self) -> Stages:

@@ -76,12 +76,11 @@ class QuantizeJob:
     json_path: Path | None = None
 
 
-def run(job: QuantizeJob, *, console: Console, quiet: bool) -> Summary:
+def run(job: QuantizeJob, *, console: Console) -> Summary:
     """Do the job: all outputs are written, or, if anything fails, none.
 
     :param job: What to do.
-    :param console: Where progress is shown (standard error).
-    :param quiet: Show no progress.
+    :param console: Where progress is shown, if it is a terminal.
     :raises QuantizationError: The model, the data or a parameter cannot be used.
     """
     sources = (job.model, job.data, *([job.test_data] if job.test_data else []))
@@ -94,7 +93,7 @@ def run(job: QuantizeJob, *, console: Console, quiet: bool) -> Summary:
     adapter = OnnxAdapter(job.model)
     graph = adapter.graph()
     split = _split(job, [graph.tensors[name] for name in graph.inputs])
-    with Stages(console, quiet=quiet) as stages, ExitStack() as outputs_to_be:
+    with Stages(console) as stages, ExitStack() as outputs_to_be:
         start = time.perf_counter()
         with stages.calibration(split.calibration.batch_size, split.calibration.samples) as progress:
             plan = make_plan(
