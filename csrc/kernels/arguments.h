@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "layout/elementwise.h"
 #include "layout/plan.h"
 
 namespace qs {
@@ -24,5 +25,26 @@ struct ReduceOutput {
 
 // Scratch memory of every kernel of the reduce family; 64-byte aligned.
 constexpr size_t kReduceScratchBytes = 512 * 1024;
+
+enum class QType : uint8_t { int8, uint8, int16, uint16, int32 };
+
+// Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel axis.
+// Scales are positive and finite; the zero point lies in [qmin, qmax], and both of these in [-32768, 65535].
+struct RoundArguments {
+  const float* scale;
+  const int32_t* zero_point;
+  int32_t qmin;      // quantize_linear and fake_quantize
+  int32_t qmax;
+  DType dtype;       // of the input of quantize_linear and fake_quantize
+  QType qtype;       // of the levels: output of quantize_linear, input of dequantize_linear
+  bool true_divide;  // a scale lies outside [kLeastFastScale, kGreatestFastScale]
+};
+
+// Between these, a quotient that matters for a level is found by multiplication: see round.inl.h.
+constexpr float kLeastFastScale = 0x1p-78f;
+constexpr float kGreatestFastScale = 0x1p100f;
+
+// Scratch memory of every kernel of the round family; 64-byte aligned.
+constexpr size_t kRoundScratchBytes = 160 * 1024;
 
 }  // namespace qs

@@ -185,39 +185,40 @@ void reduce_block(const E* x, int64_t n, State<Element<E>>& s) {
 }
 
 // Every `step`-th element of a run, for order statistics: whole lines are read, and the elements between are masked
-// out.
-template <class E>
-void reduce_periodic(const E* x, int64_t n, int step, State<Element<E>>& s) {
+// out. The pattern of members repeats after `step` vectors.
+template <int step, class E>
+void reduce_periodic(const E* x, int64_t n, State<Element<E>>& s) {
   using T = Element<E>;
   using V = Vector<E>;
-  typename V::mask member[8];
+  typename V::mask member[step];
   T flag[V::lanes];
   for (int j = 0; j < step; ++j) {
     for (int i = 0; i < V::lanes; ++i) flag[i] = (j * V::lanes + i) % step == 0 ? T(1) : T(0);
     member[j] = eq(load(flag), set1(T(1)));
   }
-  const int64_t period = static_cast<int64_t>(step) * V::lanes;
-  const int64_t chunk = kBlock / V::lanes * period;  // kBlock members
+  constexpr int64_t period = static_cast<int64_t>(step) * V::lanes;
+  constexpr int64_t chunk = kBlock / V::lanes * period;  // kBlock members
   const int64_t span = (n - 1) * step + 1;
   for (int64_t begin = 0; begin < span; begin += chunk) {
     const int64_t end = begin + chunk < span ? begin + chunk : span;
-    const V first = set1(element(read<E>(x + begin)));
-    V low[2] = {first, first}, high[2] = {first, first};
-    auto odd = unordered(first, first);
+    const V first = set1(element(read<E>(x + begin)));  // stands in for what is no member
+    V low[2], high[2];
     low[0] = low[1] = set1(static_cast<T>(__builtin_inf()));
     high[0] = high[1] = set1(static_cast<T>(-__builtin_inf()));
+    auto odd = no_lanes(first);
     int64_t i = begin;
     for (; i + period <= end; i += period) {
+#pragma GCC unroll 8
       for (int j = 0; j < step; ++j) {
-        const V v = select(member[j], load(x + i + j * V::lanes), first);
+        const V v = select(member[j], whole(load(x + i + j * V::lanes)), first);
         low[j & 1] = min(v, low[j & 1]);
         high[j & 1] = max(v, high[j & 1]);
         odd = mask_or(odd, unordered(v, v));
       }
     }
     for (int j = 0; i < end; ++j, i += V::lanes) {
-      const V v = select(member[j],
-                         load_partial(x + i, static_cast<int>(end - i < V::lanes ? end - i : V::lanes), first), first);
+      const int left = static_cast<int>(end - i < V::lanes ? end - i : V::lanes);
+      const V v = select(member[j], load_partial(x + i, left, first), first);
       low[0] = min(v, low[0]);
       high[0] = max(v, high[0]);
       odd = mask_or(odd, unordered(v, v));
@@ -241,9 +242,24 @@ void reduce_run(const char* p, int64_t n, int64_t stride, State<Element<E>>& s, 
     return;
   }
   if constexpr (want == kOrder) {
-    if (stride > 0 && stride % item == 0 && stride <= 8 * item) {
-      reduce_periodic(reinterpret_cast<const E*>(p), n, static_cast<int>(stride / item), s);
-      return;
+    const E* x = reinterpret_cast<const E*>(p);
+    switch (stride % item == 0 ? stride / item : 0) {
+      case 2:
+        return reduce_periodic<2>(x, n, s);
+      case 3:
+        return reduce_periodic<3>(x, n, s);
+      case 4:
+        return reduce_periodic<4>(x, n, s);
+      case 5:
+        return reduce_periodic<5>(x, n, s);
+      case 6:
+        return reduce_periodic<6>(x, n, s);
+      case 7:
+        return reduce_periodic<7>(x, n, s);
+      case 8:
+        return reduce_periodic<8>(x, n, s);
+      default:
+        break;
     }
   }
   for (int64_t i = 0; i < n; i += kBlock) {

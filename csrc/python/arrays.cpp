@@ -1,5 +1,7 @@
 #include "python/arrays.hpp"
 
+#include <pybind11/gil_safe_call_once.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <memory>
@@ -116,17 +118,73 @@ ResultShape::ResultShape(const FloatArray& x, uint64_t reduced, bool keepdims) {
   }
 }
 
-py::array empty_float(const ResultShape& shape, bool is_double) {
-  if (is_double) return py::array_t<double>(shape.shape);
-  return py::array_t<float>(shape.shape);
+namespace {
+
+// Makes a NumPy scalar the way NumPy does. Calling numpy.float32(value) from here would cost as much as a small
+// reduction.
+class ScalarMaker {
+ public:
+  ScalarMaker() {
+    const py::object capsule = py::detail::import_numpy_core_submodule("multiarray").attr("_ARRAY_API");
+    void** api = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
+    if (api == nullptr) throw py::error_already_set();
+    constexpr int index_of_PyArray_Scalar = 60;  // part of NumPy's ABI, the same in 1.x and 2.x
+    scalar_ = reinterpret_cast<Scalar>(api[index_of_PyArray_Scalar]);
+    float32_ = py::dtype::of<float>().release();
+    float64_ = py::dtype::of<double>().release();
+    int64_ = py::dtype::of<int64_t>().release();
+  }
+  py::object make(const float* value) const { return make(value, float32_); }
+  py::object make(const double* value) const { return make(value, float64_); }
+  py::object make(const int64_t* value) const { return make(value, int64_); }
+
+  static const ScalarMaker& get() {
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<ScalarMaker> storage;
+    return storage.call_once_and_store_result([] { return ScalarMaker(); }).get_stored();
+  }
+
+ private:
+  using Scalar = PyObject* (*)(void* data, PyObject* dtype, PyObject* base);
+
+  py::object make(const void* value, py::handle dtype) const {
+    PyObject* scalar = scalar_(const_cast<void*>(value), dtype.ptr(), nullptr);
+    if (scalar == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(scalar);
+  }
+
+  Scalar scalar_;
+  py::handle float32_, float64_, int64_;  // references that live as long as the process
+};
+
+}  // namespace
+
+FloatResult::FloatResult(const ResultShape& shape, bool is_double) : data_(&inline_), is_double_(is_double) {
+  if (shape.shape.empty()) return;
+  if (is_double) {
+    py::array_t<double> array(shape.shape);
+    data_ = array.mutable_data();
+    array_ = std::move(array);
+  } else {
+    py::array_t<float> array(shape.shape);
+    data_ = array.mutable_data();
+    array_ = std::move(array);
+  }
 }
 
-py::array_t<int64_t> empty_int64(const ResultShape& shape) { return py::array_t<int64_t>(shape.shape); }
-
-py::object scalar_or_array(py::array array) {
-  if (array.ndim() != 0) return std::move(array);
-  return array[py::tuple()];
+py::object FloatResult::object() const {
+  if (array_) return array_;
+  if (is_double_) return ScalarMaker::get().make(static_cast<const double*>(data_));
+  return ScalarMaker::get().make(static_cast<const float*>(data_));
 }
+
+CountResult::CountResult(const ResultShape& shape) : data_(&inline_) {
+  if (shape.shape.empty()) return;
+  py::array_t<int64_t> array(shape.shape);
+  data_ = array.mutable_data();
+  array_ = std::move(array);
+}
+
+py::object CountResult::object() const { return array_ ? array_ : ScalarMaker::get().make(data_); }
 
 NanPolicy nan_policy(py::handle value) {
   if (PyUnicode_Check(value.ptr())) {

@@ -50,12 +50,41 @@ struct ResultShape {
   ResultShape(const FloatArray& x, uint64_t reduced, bool keepdims);
 };
 
-// An uninitialised C-contiguous array.
-py::array empty_float(const ResultShape& shape, bool is_double);
-py::array_t<int64_t> empty_int64(const ResultShape& shape);
+// The values of one result: memory that a kernel writes in C order, then a NumPy object. A result without dimensions
+// lives in this object and becomes a NumPy scalar, so that a call on a small array makes no intermediate array.
+class FloatResult {
+ public:
+  FloatResult(const ResultShape& shape, bool is_double);
+  void* data() { return data_; }
+  void set(int64_t i, double value) {
+    if (is_double_) {
+      static_cast<double*>(data_)[i] = value;
+    } else {
+      static_cast<float*>(data_)[i] = static_cast<float>(value);
+    }
+  }
+  py::object object() const;
 
-// An array of zero dimensions as a NumPy scalar, any other array as it is.
-py::object scalar_or_array(py::array array);
+ private:
+  FloatResult(const FloatResult&) = delete;
+  double inline_ = 0;
+  py::object array_;
+  void* data_;
+  bool is_double_;
+};
+
+class CountResult {
+ public:
+  explicit CountResult(const ResultShape& shape);
+  int64_t* data() { return data_; }
+  py::object object() const;
+
+ private:
+  CountResult(const CountResult&) = delete;
+  int64_t inline_ = 0;
+  py::object array_;
+  int64_t* data_;
+};
 
 enum class NanPolicy { raise, ignore, propagate };
 NanPolicy nan_policy(py::handle value);

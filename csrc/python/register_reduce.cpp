@@ -20,11 +20,9 @@ class Reduction {
     }
   }
 
-  const FloatArray& x() const { return x_; }
-  const Plan& plan() const { return plan_; }
-  py::array values() const { return empty_float(shape_, x_.is_double()); }
-  py::array_t<double> sums() const { return py::array_t<double>(shape_.shape); }
-  py::array_t<int64_t> counts() const { return empty_int64(shape_); }
+  FloatResult values() const { return FloatResult(shape_, x_.is_double()); }
+  FloatResult sums() const { return FloatResult(shape_, true); }
+  CountResult counts() const { return CountResult(shape_); }
 
   void run(Kernel kernel, const ReduceOutput& out) const {
     if (plan_.outputs == 0) return;
@@ -34,7 +32,7 @@ class Reduction {
   }
 
   // Applies the policy to slices that hold NaN: `counts` has one entry per output.
-  void apply(NanPolicy policy, const int64_t* counts, std::initializer_list<py::array*> results) const {
+  void apply(NanPolicy policy, const int64_t* counts, std::initializer_list<FloatResult*> results) const {
     if (policy == NanPolicy::ignore) return;
     int64_t total = 0;
     for (int64_t i = 0; i < plan_.outputs; ++i) total += counts[i];
@@ -43,31 +41,20 @@ class Reduction {
       throw py::value_error(x_.describe() + " holds " + std::to_string(total) +
                             " NaN; pass nan_policy='ignore' to leave them out or 'propagate' to get NaN");
     }
-    for (py::array* result : results) {
+    for (FloatResult* result : results) {
       for (int64_t i = 0; i < plan_.outputs; ++i) {
-        if (counts[i] == 0) continue;
-        if (x_.is_double()) {
-          static_cast<double*>(result->mutable_data())[i] = std::numeric_limits<double>::quiet_NaN();
-        } else {
-          static_cast<float*>(result->mutable_data())[i] = std::numeric_limits<float>::quiet_NaN();
-        }
+        if (counts[i] != 0) result->set(i, std::numeric_limits<double>::quiet_NaN());
       }
     }
   }
 
   // sum / (elements that are not NaN), rounded once to the dtype of the result; NaN if there is none.
-  py::array mean_of(const double* sums, const int64_t* nan_counts) const {
-    py::array result = values();
+  void divide(FloatResult& sums, CountResult& nan, FloatResult& mean) const {
     for (int64_t i = 0; i < plan_.outputs; ++i) {
-      const int64_t n = plan_.count - nan_counts[i];
-      const double mean = n > 0 ? sums[i] / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
-      if (x_.is_double()) {
-        static_cast<double*>(result.mutable_data())[i] = mean;
-      } else {
-        static_cast<float*>(result.mutable_data())[i] = static_cast<float>(mean);
-      }
+      const int64_t n = plan_.count - nan.data()[i];
+      mean.set(i, n > 0 ? static_cast<const double*>(sums.data())[i] / static_cast<double>(n)
+                        : std::numeric_limits<double>::quiet_NaN());
     }
-    return result;
   }
 
  private:
@@ -80,50 +67,48 @@ class Reduction {
 py::tuple min_max(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
-  py::array min = reduction.values(), max = reduction.values();
-  auto nan = reduction.counts();
+  FloatResult min = reduction.values(), max = reduction.values();
+  CountResult nan = reduction.counts();
   reduction.run(self.kernels().reduce->reduce_order,
-                {min.mutable_data(), max.mutable_data(), nullptr, nullptr, nan.mutable_data(), nullptr, nullptr});
+                {min.data(), max.data(), nullptr, nullptr, nan.data(), nullptr, nullptr});
   reduction.apply(policy, nan.data(), {&min, &max});
-  return py::make_tuple(scalar_or_array(std::move(min)), scalar_or_array(std::move(max)));
+  return py::make_tuple(min.object(), max.object());
 }
 
 py::object abs_max(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
-  py::array result = reduction.values();
-  auto nan = reduction.counts();
+  FloatResult result = reduction.values();
+  CountResult nan = reduction.counts();
   reduction.run(self.kernels().reduce->reduce_order,
-                {nullptr, nullptr, result.mutable_data(), nullptr, nan.mutable_data(), nullptr, nullptr});
+                {nullptr, nullptr, result.data(), nullptr, nan.data(), nullptr, nullptr});
   reduction.apply(policy, nan.data(), {&result});
-  return scalar_or_array(std::move(result));
+  return result.object();
 }
 
 py::object mean(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
-  auto sums = reduction.sums();
-  auto nan = reduction.counts();
+  FloatResult sums = reduction.sums(), result = reduction.values();
+  CountResult nan = reduction.counts();
   reduction.run(self.kernels().reduce->reduce_sum,
-                {nullptr, nullptr, nullptr, sums.mutable_data(), nan.mutable_data(), nullptr, nullptr});
-  py::array result = reduction.mean_of(sums.data(), nan.data());
+                {nullptr, nullptr, nullptr, static_cast<double*>(sums.data()), nan.data(), nullptr, nullptr});
+  reduction.divide(sums, nan, result);
   reduction.apply(policy, nan.data(), {&result});
-  return scalar_or_array(std::move(result));
+  return result.object();
 }
 
 py::tuple moments(const Target& self, py::handle x, py::handle axis, bool keepdims) {
   const Reduction reduction(x, axis, keepdims);
-  py::array min = reduction.values(), max = reduction.values(), abs_max = reduction.values();
-  auto sums = reduction.sums();
-  auto nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
+  FloatResult min = reduction.values(), max = reduction.values(), abs_max = reduction.values();
+  FloatResult sums = reduction.sums(), mean = reduction.values();
+  CountResult nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
   reduction.run(self.kernels().reduce->reduce_all,
-                {min.mutable_data(), max.mutable_data(), abs_max.mutable_data(), sums.mutable_data(),
-                 nan.mutable_data(), pos_inf.mutable_data(), neg_inf.mutable_data()});
-  py::array mean = reduction.mean_of(sums.data(), nan.data());
-  return py::make_tuple(scalar_or_array(std::move(min)), scalar_or_array(std::move(max)),
-                        scalar_or_array(std::move(abs_max)), scalar_or_array(std::move(mean)),
-                        scalar_or_array(std::move(nan)), scalar_or_array(std::move(pos_inf)),
-                        scalar_or_array(std::move(neg_inf)));
+                {min.data(), max.data(), abs_max.data(), static_cast<double*>(sums.data()), nan.data(), pos_inf.data(),
+                 neg_inf.data()});
+  reduction.divide(sums, nan, mean);
+  return py::make_tuple(min.object(), max.object(), abs_max.object(), mean.object(), nan.object(), pos_inf.object(),
+                        neg_inf.object());
 }
 
 }  // namespace

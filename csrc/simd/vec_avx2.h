@@ -161,6 +161,33 @@ QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
   for (int i = 0; i < 8 && i < n; ++i) __builtin_memcpy(p + i, copy + i, sizeof(Q));
 }
 
+// The packing instructions work within 128-bit lanes; the permutation puts the pieces of four elements in order.
+QS_INLINE __m256i pack16(vi32 a, vi32 b) { return _mm256_packs_epi32(a.v, b.v); }
+QS_INLINE __m256i in_order8(__m256i x) { return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); }
+QS_INLINE __m256i in_order16(__m256i x) { return _mm256_permute4x64_epi64(x, _MM_SHUFFLE(3, 1, 2, 0)); }
+QS_INLINE __m256i saturated(const int8_t*, const vi32 (&x)[4], int) {
+  return in_order8(_mm256_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
+}
+QS_INLINE __m256i saturated(const uint8_t*, const vi32 (&x)[4], int) {
+  return in_order8(_mm256_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
+}
+QS_INLINE __m256i saturated(const int16_t*, const vi32 (&x)[4], int i) { return in_order16(pack16(x[2 * i], x[2 * i + 1])); }
+QS_INLINE __m256i saturated(const uint16_t*, const vi32 (&x)[4], int i) {
+  return in_order16(_mm256_packus_epi32(x[2 * i].v, x[2 * i + 1].v));
+}
+template <class Q>
+QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) {
+  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p) + i, saturated(p, x, i));
+  }
+}
+template <class Q>
+QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
+  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p) + i, saturated(p, x, i));
+  }
+}
+
 // Arithmetic
 QS_INLINE vf32 min(vf32 x, vf32 acc) { return {_mm256_min_ps(x.v, acc.v)}; }
 QS_INLINE vf64 min(vf64 x, vf64 acc) { return {_mm256_min_pd(x.v, acc.v)}; }
@@ -258,6 +285,26 @@ template <int n>
 QS_INLINE vi32 shift_right_logical(vi32 a) {
   return {_mm256_srli_epi32(a.v, n)};
 }
+
+// x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers
+// do not follow.
+QS_INLINE vf32 whole(vf32 x) {
+  __asm__("" : "+x"(x.v));
+  return x;
+}
+QS_INLINE vf64 whole(vf64 x) {
+  __asm__("" : "+x"(x.v));
+  return x;
+}
+
+// While it lives, denormals are read and written as zero, exceptions are masked, and rounding is to nearest even.
+struct FlushDenormals {
+  uint32_t saved = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(0x9fc0); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+};
 
 QS_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

@@ -142,6 +142,33 @@ QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
   store_packed(p, saturated(p, x), static_cast<__mmask16>(first_bits(n)));
 }
 
+// The packing instructions work within 128-bit lanes; the permutation puts the pieces of four elements in order.
+QS_INLINE __m512i pack16(vi32 a, vi32 b) { return _mm512_packs_epi32(a.v, b.v); }
+QS_INLINE __m512i in_order8(__m512i x) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+}
+QS_INLINE __m512i in_order16(__m512i x) { return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x); }
+QS_INLINE __m512i saturated(const int8_t*, const vi32 (&x)[4], int) {
+  return in_order8(_mm512_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
+}
+QS_INLINE __m512i saturated(const uint8_t*, const vi32 (&x)[4], int) {
+  return in_order8(_mm512_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
+}
+QS_INLINE __m512i saturated(const int16_t*, const vi32 (&x)[4], int i) { return in_order16(pack16(x[2 * i], x[2 * i + 1])); }
+QS_INLINE __m512i saturated(const uint16_t*, const vi32 (&x)[4], int i) {
+  return in_order16(_mm512_packus_epi32(x[2 * i].v, x[2 * i + 1].v));
+}
+template <class Q>
+QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) {
+  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) _mm512_storeu_si512(reinterpret_cast<__m512i*>(p) + i, saturated(p, x, i));
+}
+template <class Q>
+QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
+  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p) + i, saturated(p, x, i));
+  }
+}
+
 // Arithmetic
 QS_INLINE vf32 min(vf32 x, vf32 acc) { return {_mm512_min_ps(x.v, acc.v)}; }
 QS_INLINE vf64 min(vf64 x, vf64 acc) { return {_mm512_min_pd(x.v, acc.v)}; }
@@ -222,6 +249,26 @@ template <int n>
 QS_INLINE vi32 shift_right_logical(vi32 a) {
   return {_mm512_srli_epi32(a.v, n)};
 }
+
+// x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers
+// do not follow.
+QS_INLINE vf32 whole(vf32 x) {
+  __asm__("" : "+v"(x.v));
+  return x;
+}
+QS_INLINE vf64 whole(vf64 x) {
+  __asm__("" : "+v"(x.v));
+  return x;
+}
+
+// While it lives, denormals are read and written as zero, exceptions are masked, and rounding is to nearest even.
+struct FlushDenormals {
+  uint32_t saved = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(0x9fc0); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+};
 
 QS_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

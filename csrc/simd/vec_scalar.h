@@ -73,6 +73,10 @@ template <class Q>
 QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
   if (n > 0) store_saturated(p, x);
 }
+template <class Q>
+QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) { for (int i = 0; i < 4; ++i) store_saturated(p + i, x[i]); }
+template <class Q>
+QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) { store_saturated(p, x); }
 
 // Arithmetic
 #define QS_FLOAT_OPS(V, M)                                                     \
@@ -157,6 +161,12 @@ template <int n>
 QS_INLINE vi32 shift_right_logical(vi32 a) {
   return {static_cast<int32_t>(static_cast<uint32_t>(a.v) >> n)};
 }
+
+QS_INLINE vf32 whole(vf32 x) { return x; }
+QS_INLINE vf64 whole(vf64 x) { return x; }
+
+// Denormals are not slow enough here to matter, and the rounding mode is the caller's.
+struct FlushDenormals { FlushDenormals() {} };
 
 QS_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
