@@ -1,3 +1,85 @@
-"""Calibration engine of post-training quantization on CPUs."""
+"""Calibration engine of post-training quantization on CPUs.
+
+``quantstats.kernels`` reads arrays at memory speed, :class:`RangeEstimator` turns samples into ranges,
+:func:`quantizer_from_range` turns ranges into scales and zero points, and :func:`quantize` does all of it for a model.
+Importing the package needs NumPy alone; a framework is imported when a model of that framework comes in.
+"""
+
+from quantstats import errors, kernels
+from quantstats.advanced_parameters import (
+    AdvancedAccuracyRestorerParameters,
+    AdvancedBiasCorrectionParameters,
+    AdvancedQuantizationParameters,
+    OverflowFix,
+    QuantizationParameters,
+)
+from quantstats.configuration import show_config
+from quantstats.errors import (
+    DataError,
+    IgnoredScopeError,
+    ModelError,
+    NonFiniteError,
+    NothingToQuantizeError,
+    ParameterError,
+    QuantizationError,
+    UnsupportedModelError,
+)
+from quantstats.parameters import (
+    DropType,
+    IgnoredScope,
+    ModelType,
+    QuantizationMode,
+    QuantizationPreset,
+    Subgraph,
+    TargetDevice,
+)
+from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.quantize import quantize
+from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
+from quantstats.range_estimator import (
+    AggregatorType,
+    RangeEstimatorParameters,
+    RangeEstimatorParametersSet,
+    StatisticsCollectorParameters,
+    StatisticsType,
+)
+from quantstats.statistics.estimator import RangeEstimator
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AdvancedAccuracyRestorerParameters",
+    "AdvancedBiasCorrectionParameters",
+    "AdvancedQuantizationParameters",
+    "AggregatorType",
+    "DataError",
+    "Dataset",
+    "DropType",
+    "IgnoredScope",
+    "IgnoredScopeError",
+    "ModelError",
+    "ModelType",
+    "NonFiniteError",
+    "NothingToQuantizeError",
+    "OverflowFix",
+    "ParameterError",
+    "QuantizationError",
+    "QuantizationMode",
+    "QuantizationParameters",
+    "QuantizationPreset",
+    "Quantizer",
+    "QuantizerConfig",
+    "RangeEstimator",
+    "RangeEstimatorParameters",
+    "RangeEstimatorParametersSet",
+    "StatisticsCollectorParameters",
+    "StatisticsType",
+    "Subgraph",
+    "TargetDevice",
+    "UnsupportedModelError",
+    "errors",
+    "kernels",
+    "quantize",
+    "quantizer_from_range",
+    "show_config",
+]
