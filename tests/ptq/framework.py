@@ -43,7 +43,8 @@ class Network:
         values: dict[str, Array] = {**self.constants, **sample}
         for layer in self.layers:
             operands = [self._read(values[t], Port(layer.name, i)) for i, t in enumerate(layer.inputs)]
-            results = FUNCTIONS[layer.function].compute(*operands)
+            with np.errstate(all="ignore"):
+                results = FUNCTIONS[layer.function].compute(*operands)
             values.update(zip(layer.outputs, results if isinstance(results, tuple) else (results,), strict=True))
         return {
             n: self.output_rounding[n].fake_quantize(v) if n in self.output_rounding else v for n, v in values.items()
@@ -231,3 +232,9 @@ def images(count: int, seed: int = 1) -> list[Array]:
 
 def sequences(count: int, seed: int = 1) -> list[Array]:
     return list(np.random.default_rng(seed).normal(0, 1, (count, 1, 6, 8)).astype(np.float32))
+
+
+def outputs_of(network: Network, sample: Sample) -> dict[str, Array]:
+    """Return the outputs of a network."""
+    values = network(sample)
+    return {name: values[name] for name in network.outputs}

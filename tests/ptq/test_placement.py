@@ -188,6 +188,14 @@ def test_move_that_floating_point_reads_too_does_not_pass_a_quantizer() -> None:
     assert readers(plan) == {"reshape.out": ["project"]}
 
 
+def test_move_whose_output_the_model_shows_does_not_pass_a_quantizer() -> None:
+    g = GraphBuilder()
+    moved = g.move("reshape", g.input("x"))
+    g.output(g.linear("project", moved), moved)
+    (quantizer,) = place(g.build()).activations
+    assert quantizer.places == (Place("reshape.out", (Port("project", 0),)),)
+
+
 def test_move_behind_a_forced_quantizer_passes_even_if_floating_point_reads_it() -> None:
     g = GraphBuilder()
     moved = g.move("reshape", g.conv("conv", g.input("x")))

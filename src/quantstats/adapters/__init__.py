@@ -48,7 +48,7 @@ def adapter_for(model: Any) -> ModelAdapter[Any]:
     :raises UnsupportedModelError: if no adapter knows the model; the message lists what is known.
     :raises ModelError: if the framework is not installed, or the adapter cannot read the model.
     """
-    if all(callable(getattr(model, method, None)) for method in _PROTOCOL):
+    if not isinstance(model, type) and all(callable(getattr(model, method, None)) for method in _PROTOCOL):
         return cast(ModelAdapter[Any], model)
     framework = _framework_of(model)
     module, name = framework.adapter

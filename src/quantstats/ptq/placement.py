@@ -153,7 +153,7 @@ class _Placement:
     def _why_follower_stays(self, operation: Operation, leaders: frozenset[str]) -> str | None:
         bias_of = self.owner.get(operation.name)
         if bias_of is not None:
-            return f"follows {bias_of} in floating point, as a bias does"
+            return _as_bias(bias_of)
         for operand in self._integer_operands(operation):
             tensor = operation.inputs[operand]
             if not self._is_integer_anyway(tensor, leaders):
@@ -402,7 +402,21 @@ class _Placement:
             if owner is None:
                 return Decision(False, "no integer operation to compute it with")
             return Decision(owner in self.quantized, f"computed with {owner}")
-        return Decision(False, f"no integer kernel for {operation.type}")
+        for tensor in operation.inputs:
+            producer = self.graph.producers.get(tensor)
+            if producer is not None and producer.bias is not None and producer.bias in operation.inputs:
+                return Decision(False, _as_bias(producer.name))
+        # The same type may be an integer operation elsewhere, with other operands or attributes.
+        this = "this " if operation.type in self._integer_types else ""
+        return Decision(False, f"no integer kernel for {this}{operation.type}")
+
+    @cached_property
+    def _integer_types(self) -> frozenset[str]:
+        return frozenset(operation.type for operation in self.graph if operation.kind is not OperationKind.FLOAT)
+
+
+def _as_bias(producer: str) -> str:
+    return f"follows {producer} in floating point, as a bias does"
 
 
 def _activation_quantizers(
