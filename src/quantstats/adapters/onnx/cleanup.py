@@ -7,10 +7,10 @@ kernel needs of a fully connected layer follows in `normalization`.
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
@@ -19,6 +19,8 @@ from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes
 from quantstats.adapters.onnx.naming import UniqueNames
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
 from quantstats.adapters.onnx.opset import raise_opset
+from quantstats.adapters.onnx.scratch import ScratchDirectory
+from quantstats.errors import ModelError
 
 # A serialized model must stay below 2 GiB. Constants above this total live in a file and are memory-mapped.
 EXTERNAL_DATA_THRESHOLD = 3 << 29
@@ -41,7 +43,7 @@ class CleanModel:
     source: str
     notes: tuple[str, ...]
     external_data: Path | None
-    _directory: tempfile.TemporaryDirectory[str] | None = field(repr=False)
+    _scratch: ScratchDirectory | None = field(repr=False)
 
 
 def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_DATA_THRESHOLD) -> CleanModel:
@@ -54,13 +56,13 @@ def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_
     raised, note = raise_opset(prepared, loaded.source)
     notes = [] if note is None else [note]
 
-    directory: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="quantstats-")
-    assert directory is not None
+    scratch: ScratchDirectory | None = ScratchDirectory()
+    assert scratch is not None
     external = constant_bytes(raised) >= external_data_threshold
-    folded = _fold(raised, Path(directory.name), loaded.source, external=external)
+    folded = _fold(raised, scratch.path, loaded.source, external=external)
     if not external:
-        directory.cleanup()
-        directory = None
+        scratch.remove()
+        scratch = None
 
     domains = {node.domain for node in raised.graph.all_nodes()} | {""}
     foreign = sorted({f"{n.domain}:{n.op_type}" for n in folded.graph.all_nodes() if n.domain not in domains})
@@ -71,18 +73,20 @@ def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_
         common_passes.LiftConstantsToInitializersPass(lift_all_constants=True)(folded)
     _restore_header(folded, raised)
     _restore_names(folded, raised)
-    normalize_fully_connected(folded.graph)
-    common_passes.RemoveUnusedNodesPass()(folded)
     # Shapes that cannot be inferred stay unknown, which everything here bears.
     common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(folded)
-    return CleanModel(
-        folded, loaded.source, tuple(notes), None if directory is None else Path(directory.name), directory
-    )
+    normalize_fully_connected(folded.graph)
+    common_passes.RemoveUnusedNodesPass()(folded)
+    return CleanModel(folded, loaded.source, tuple(notes), None if scratch is None else scratch.path, scratch)
 
 
 def _prepare(loaded: LoadedModel) -> ir.Model:
     """A copy whose nodes have unique names, without functions and without initializers that a caller may override."""
-    model = loaded.model.clone()
+    try:
+        model = loaded.model.clone()
+    except Exception as error:  # onnx-ir raises RuntimeError, with the reason as its cause
+        reason = runtime.one_line(error.__cause__ or error)
+        raise ModelError(f"{loaded.source} is invalid: {reason}; check how it was made") from error
     if model.functions:
         inlined = common_passes.InlinePass()(model)
         model = inlined.model
@@ -133,7 +137,19 @@ def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> i
     if isinstance(serialized, Path):
         serialized.unlink()
         (directory / "source.data").unlink(missing_ok=True)
-    return ir.load(cleaned)
+    result = ir.load(cleaned)
+    if not external:
+        # onnxruntime has left them in the caller's files, which may change while the adapter lives.
+        for value in result.graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value.base_dir = data_directory or "."
+                value.const_value = in_memory_tensor(value.const_value)
+    return result
+
+
+def in_memory_tensor(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    """A copy of a tensor that needs no file."""
+    return ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
 
 
 def _restore_header(folded: ir.Model, original: ir.Model) -> None:

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quantstats import __version__
-from quantstats.adapters.onnx.cleanup import CleanModel
+from quantstats.adapters.onnx.cleanup import CleanModel, in_memory_tensor
 from quantstats.adapters.onnx.decomposed import is_constant
 from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quantize_constant, stored_levels
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
@@ -242,8 +242,7 @@ class _Emission:
                 del graph.initializers[name]
             elif isinstance(value.const_value, ir.ExternalTensor):
                 # The files of the working model go with the adapter.
-                tensor = value.const_value
-                value.const_value = ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, name=tensor.name)
+                value.const_value = in_memory_tensor(value.const_value)
         graph.sort()
         if any(node.domain == CONTRIB_DOMAIN for node in graph):
             graph.opset_imports.setdefault(CONTRIB_DOMAIN, 1)

@@ -7,13 +7,10 @@ import onnx_ir as ir
 from quantstats.adapters.onnx.cleanup import CleanModel
 from quantstats.adapters.onnx.decomposed import is_constant, is_step_of_function
 from quantstats.adapters.onnx.operators import OPERATORS, Operator
-from quantstats.errors import UnsupportedModelError
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Tensor, Weight
 
-# Kinds that make a model worth quantizing.
+# Kinds that quantization is for; the others follow them.
 _WITH_WEIGHT = frozenset({OperationKind.CONVOLUTION, OperationKind.TRANSPOSED_CONVOLUTION, OperationKind.MATMUL})
-
-_OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
 def build_graph(clean: CleanModel) -> QuantizationGraph:
@@ -21,13 +18,9 @@ def build_graph(clean: CleanModel) -> QuantizationGraph:
 
     The operations inside a subgraph (If, Loop, Scan) are not listed: the node that holds it reads, besides its own
     inputs, every tensor that the subgraph captures.
-
-    :raises UnsupportedModelError: if what could be quantized computes in another type than float32.
     """
     graph = clean.model.graph
     operations = tuple(_operation(node) for node in graph)
-    if not any(operation.kind in _WITH_WEIGHT for operation in operations):
-        _refuse_other_float_types(clean)
     tensors: dict[str, Tensor] = {}
     for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)):
         if value.name:
@@ -147,17 +140,6 @@ def _computes_in_float32(node: ir.Node) -> bool:
     values = (node.inputs[0] if node.inputs else None, node.outputs[0] if node.outputs else None)
     types = {value.dtype for value in values if value is not None and value.dtype is not None}
     return types <= {ir.DataType.FLOAT}
-
-
-def _refuse_other_float_types(clean: CleanModel) -> None:
-    for node in clean.model.graph:
-        operator = OPERATORS.get(node.op_type) if node.domain == "" else None
-        dtype = node.outputs[0].dtype if node.outputs else None
-        if operator is not None and operator.kind in _WITH_WEIGHT and dtype in _OTHER_FLOATS and dtype is not None:
-            raise UnsupportedModelError(
-                f"{clean.source} computes in {dtype.name.lower()} ({node.op_type} {node.name!r}); only float32 "
-                "operations can be quantized: export the model in float32"
-            )
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:

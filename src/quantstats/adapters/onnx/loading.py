@@ -34,6 +34,9 @@ _QUANTIZED_OPERATORS = frozenset(
     }
 )
 
+# Operators that quantization is for.
+_WITH_WEIGHT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
 _OLDEST_OPSET = 10
 
 
@@ -62,7 +65,7 @@ def load_model(model: OnnxModel) -> LoadedModel:
     """Read a floating-point model.
 
     :raises ModelError: if the file or its external data cannot be read, or it is not an ONNX model.
-    :raises UnsupportedModelError: if the model is quantized already, or its opset is older than 10.
+    :raises UnsupportedModelError: if the model is quantized already, has an opset older than 10, or is float32 nowhere.
     :raises TypeError: if ``model`` is none of the forms.
     """
     if isinstance(model, ir.Model):
@@ -79,6 +82,7 @@ def load_model(model: OnnxModel) -> LoadedModel:
     _check_opset(loaded)
     _check_external_data(loaded)
     _check_not_quantized(loaded)
+    _check_float_type(loaded)
     return loaded
 
 
@@ -102,10 +106,32 @@ def _from_proto(proto: onnx.ModelProto, source: str) -> ir.Model:
     # Almost any short file is a valid message of fields that ONNX does not know.
     if not proto.HasField("graph") or not proto.opset_import or not proto.graph.node:
         raise ModelError(f"{source} is not an ONNX model with operations; export the model to ONNX first")
+    _check_names(proto.graph, frozenset(), source)
     try:
         return ir.from_proto(proto)
     except Exception as error:
         raise ModelError(f"{source} is not a valid ONNX model: {one_line(error)}; check how it was exported") from error
+
+
+def _check_names(graph: onnx.GraphProto, outer: frozenset[str], source: str) -> None:
+    """Refuse a graph that reads what nothing writes."""
+    known = {""}.union(
+        outer,
+        (value.name for value in graph.input),
+        (value.name for value in graph.initializer),
+        (value.values.name for value in graph.sparse_initializer),
+        (name for node in graph.node for name in node.output),
+    )
+    for node in graph.node:
+        for name in node.input:
+            if name not in known:
+                raise ModelError(
+                    f"{source} is invalid: {node.op_type} {node.name!r} reads {name!r}, which nothing writes; check "
+                    "how it was exported"
+                )
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _check_names(inner, frozenset(known), source)
 
 
 def _check_opset(loaded: LoadedModel) -> None:
@@ -143,6 +169,27 @@ def _check_not_quantized(loaded: LoadedModel) -> None:
                 f"{loaded.source} is quantized already: it has {node.op_type} ({node.name or 'unnamed'!r}); "
                 "give the floating-point model"
             )
+
+
+def _check_float_type(loaded: LoadedModel) -> None:
+    """Refuse a model in which no weight is float32.
+
+    onnxruntime would run its 16-bit operations on a CPU by casting every operand, so that nothing stays to fuse.
+    """
+    refused: tuple[ir.Node, ir.DataType] | None = None
+    for node in loaded.model.graph:
+        if node.op_type not in _WITH_WEIGHT or node.domain != "" or len(node.inputs) < 2:
+            continue
+        dtype = next((value.dtype for value in reversed(node.inputs[:2]) if value is not None and value.dtype), None)
+        if dtype is None or dtype is ir.DataType.FLOAT:
+            return
+        refused = refused or (node, dtype)
+    if refused is not None:
+        node, dtype = refused
+        raise UnsupportedModelError(
+            f"{loaded.source} computes in {dtype.name.lower()} ({node.op_type} {node.name or 'unnamed'!r}); only "
+            "float32 operations can be quantized: export the model in float32"
+        )
 
 
 def _initializers(model: ir.Model) -> Iterator[ir.Value]:

@@ -67,6 +67,7 @@ def _plain_factors(graph: ir.Graph, node: ir.Node, names: UniqueNames) -> None:
         node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
     if bias is not None and vector is not None and (beta != 1 or bias.shape != ir.Shape(vector.shape)):
         node.replace_input_with(2, _constant(graph, names, f"{bias.name}_vector", vector * np.float32(beta)))
+    if beta != 1:
         node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
 
 
