@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from quantstats.adapters.protocol import Array, ModelAdapter, Sample
-from quantstats.errors import NonFiniteError
+from quantstats.errors import NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
@@ -42,6 +42,7 @@ def observe(
     :param total: Number of samples to expect, as far as it is known.
     :return: An estimator for each :attr:`ActivationQuantizer.tensor` that is not a constant.
     :raises NonFiniteError: if an activation holds NaN or Inf.
+    :raises QuantizationError: if an estimator cannot take an activation; the message names the tensor.
     """
     observed = {a.tensor: a for a in plan.activations if not graph.tensors[a.tensor].constant}
     taps = tuple(observed)
@@ -58,6 +59,8 @@ def observe(
                 estimator.update(value)
             except NonFiniteError as error:
                 raise NonFiniteError(_non_finite(graph, tensor, value, index)) from error
+            except QuantizationError as error:
+                raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
         progress(index + 1, total, len(taps))
     return estimators
 
