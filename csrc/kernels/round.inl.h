@@ -1,32 +1,37 @@
 // Rounding: QuantizeLinear, DequantizeLinear, and the two after one another (fake quantization), as ONNX defines them.
 //
-// level = saturate(round(x / scale) + zero_point): the float32 quotient, half to even, in [qmin, qmax]. NaN becomes the zero point,
-// infinities saturate. float64 input is rounded to float32 first; 16-bit floats are widened, which is exact.
-// value = (level - zero_point) * scale: the float32 product. A zero is +0.0.
+// level = saturate(round(x / scale) + zero_point): the float32 quotient, half to even, in [qmin, qmax]. NaN becomes the
+// zero point, infinities saturate. float64 input is rounded to float32 first; 16-bit floats are widened, which is
+// exact. value = (level - zero_point) * scale: the float32 product. A zero is +0.0.
 //
-// The quotient without dividing. Let lo = qmin - zero_point, hi = qmax - zero_point; both are integers below 2^17 in magnitude.
-//  1. x is clamped to [lo * scale, hi * scale], the products rounded. That is saturation: their quotients lie within 2^-6 of lo and hi,
+// The quotient without dividing. Let lo = qmin - zero_point, hi = qmax - zero_point; both are integers below 2^17 in
+// magnitude.
+//  1. x is clamped to [lo * scale, hi * scale], the products rounded. That is saturation: their quotients lie within
+//  2^-6 of lo and hi,
 //     so they round to just these, and rounding is monotonic. No intermediate value can overflow after this.
 //  2. r = 1 / scale, correctly rounded; q0 = x * r. Its error is below 1.5 units in the last place of x / scale.
-//  3. q1 = q0 + (x - q0 * scale) * r, either step one fma: a float next to the exact quotient, above or below (a faithful quotient).
-//  4. The same once more. By Markstein's theorem (Handbook of Floating-Point Arithmetic, division with an fma), a faithful quotient, an
+//  3. q1 = q0 + (x - q0 * scale) * r, either step one fma: a float next to the exact quotient, above or below (a
+//  faithful quotient).
+//  4. The same once more. By Markstein's theorem (Handbook of Floating-Point Arithmetic, division with an fma), a
+//  faithful quotient, an
 //     exact remainder and a correctly rounded reciprocal give the correctly rounded quotient.
-// The theorem wants remainders free of underflow. Where |x / scale| >= 1/4 they are multiples of 2^-48 * scale, which is a normal number
-// for scale >= kLeastFastScale; below 1/4 every step stays below 1/2, and the level is the zero point whatever the bits. So denormals
-// may be flushed meanwhile: they are slow to compute with. For scales out of the range the quotient is divided, denormals kept.
+// The theorem wants remainders free of underflow. Where |x / scale| >= 1/4 they are multiples of 2^-48 * scale, which
+// is a normal number for scale >= kLeastFastScale; below 1/4 every step stays below 1/2, and the level is the zero
+// point whatever the bits. So denormals may be flushed meanwhile: they are slow to compute with. For scales out of the
+// range the quotient is divided, denormals kept.
 #pragma once
 
 #include "kernels/iterate.inl.h"
 
 namespace {
 
-constexpr int kTableSize = 1024;                       // channels of a tile when they change along a run
+constexpr int kTableSize = 1024;                    // channels of a tile when they change along a run
 constexpr int64_t kStreamBytes = 32 * 1024 * 1024;  // of output: more does not stay in cache, so the stores pass by it
 
 struct ChannelParameters {
   float scale;
   float inverse;
-  float low;   // what x (or the quotient, if it is divided) is clamped to
+  float low;  // what x (or the quotient, if it is divided) is clamped to
   float high;
   int32_t zero_point;
 };
@@ -36,8 +41,8 @@ ChannelParameters channel_parameters(const RoundArguments& a, int64_t channel) {
   const float scale = a.scale[channel];
   const int32_t zero_point = a.zero_point[channel];
   const float unit = divide ? 1.0f : scale;
-  return {scale, 1.0f / scale, static_cast<float>(a.qmin - zero_point) * unit, static_cast<float>(a.qmax - zero_point) * unit,
-          zero_point};
+  return {scale, 1.0f / scale, static_cast<float>(a.qmin - zero_point) * unit,
+          static_cast<float>(a.qmax - zero_point) * unit, zero_point};
 }
 
 struct VectorParameters {
@@ -87,10 +92,14 @@ struct ManyChannels {
 };
 
 template <class E>
-QS_INLINE vf32 load_float(const E* p) { return load(p); }
+QS_INLINE vf32 load_float(const E* p) {
+  return load(p);
+}
 QS_INLINE vf32 load_float(const double* p) { return narrow(load(p), load(p + (kHalves - 1) * kLanes64)); }
 template <class E>
-QS_INLINE vf32 load_float_partial(const E* p, int n) { return load_partial(p, n, set1(0.0f)); }
+QS_INLINE vf32 load_float_partial(const E* p, int n) {
+  return load_partial(p, n, set1(0.0f));
+}
 QS_INLINE vf32 load_float_partial(const double* p, int n) {
   const vf64 zero = set1(0.0);
   if constexpr (kHalves == 1) return narrow(load_partial(p, n, zero), zero);
@@ -148,13 +157,18 @@ QS_INLINE void put(float* p, const vf32 (&x)[4]) {
   for (int j = 0; j < 4; ++j) streaming ? stream(p + j * kLanes, x[j]) : store(p + j * kLanes, x[j]);
 }
 template <bool streaming, class Q>
-QS_INLINE void put(Q* p, const vi32 (&x)[4]) { streaming ? stream_saturated(p, x) : store_saturated(p, x); }
+QS_INLINE void put(Q* p, const vi32 (&x)[4]) {
+  streaming ? stream_saturated(p, x) : store_saturated(p, x);
+}
 QS_INLINE void put_partial(float* p, vf32 x, int n) { store_partial(p, x, n); }
 template <class Q>
-QS_INLINE void put_partial(Q* p, vi32 x, int n) { store_saturated_partial(p, x, n); }
+QS_INLINE void put_partial(Q* p, vi32 x, int n) {
+  store_saturated_partial(p, x, n);
+}
 
 template <class Kernel, class Parameters>
-QS_INLINE void map_ends(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t end, const Parameters& p) {
+QS_INLINE void map_ends(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t end,
+                        const Parameters& p) {
   for (; i < end; i += kLanes) {
     const int n = end - i < kLanes ? static_cast<int>(end - i) : kLanes;
     put_partial(out + i, Kernel::map(Kernel::read_partial(in + i, n), p.at(i)), n);
@@ -163,7 +177,8 @@ QS_INLINE void map_ends(const typename Kernel::In* in, typename Kernel::Out* out
 
 // Elements [i, n - (n - i) mod 4 vectors) of a run; returns the end.
 template <class Kernel, bool streaming, class Parameters>
-QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t n, const Parameters& p) {
+QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t n,
+                           const Parameters& p) {
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     typename Kernel::Result result[4];
     for (int j = 0; j < 4; ++j) {
@@ -176,8 +191,8 @@ QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* 
 
 // A run of contiguous elements.
 template <class Kernel, class Parameters>
-__attribute__((noinline)) void map_run(const typename Kernel::In* in, typename Kernel::Out* out, int64_t n, const Parameters& p,
-                                       bool streaming) {
+__attribute__((noinline)) void map_run(const typename Kernel::In* in, typename Kernel::Out* out, int64_t n,
+                                       const Parameters& p, bool streaming) {
   using Out = typename Kernel::Out;
   constexpr uintptr_t line = 64;
   const uintptr_t address = reinterpret_cast<uintptr_t>(out);
@@ -258,7 +273,8 @@ class RoundWalk {
  private:
   void channels_across_runs() const {
     const ElementwiseAxis inner =
-        plan_.n_axes ? plan_.axes[0] : ElementwiseAxis{1, static_cast<int64_t>(sizeof(In)), static_cast<int64_t>(sizeof(Out)), 0};
+        plan_.n_axes ? plan_.axes[0]
+                     : ElementwiseAxis{1, static_cast<int64_t>(sizeof(In)), static_cast<int64_t>(sizeof(Out)), 0};
     ElementwiseOdometer outer(plan_.axes + 1, plan_.n_axes ? plan_.n_axes - 1 : 0);
     int64_t channel = plan_.channel;
     OneChannel parameters(channel_parameters<Kernel::divides>(arguments_, channel));
@@ -287,7 +303,8 @@ class RoundWalk {
     for (int64_t begin = 0; begin < inner.size; begin += kTableSize) {
       const int64_t n = inner.size - begin < kTableSize ? inner.size - begin : kTableSize;
       for (int64_t i = 0; i < n; ++i) {
-        const ChannelParameters c = channel_parameters<Kernel::divides>(arguments_, plan_.channel + (begin + i) * inner.channel);
+        const ChannelParameters c =
+            channel_parameters<Kernel::divides>(arguments_, plan_.channel + (begin + i) * inner.channel);
         for (int64_t k = 0; k < fold; ++k) scratch_.table.set(k * n + i, c);
       }
       ElementwiseOdometer outer(axes + 1, plan_.n_axes - 1);
@@ -342,10 +359,14 @@ constexpr int64_t kFlushFrom = 1024;  // elements that make a change of the floa
 template <bool divide, template <bool, class, class...> class Kernel, class... Rest>
 void walk_dtype(const ElementwisePlan& plan, const RoundArguments& a, void* scratch) {
   switch (a.dtype) {
-    case DType::float32: return walk<Kernel<divide, float, Rest...>>(plan, a, scratch);
-    case DType::float64: return walk<Kernel<divide, double, Rest...>>(plan, a, scratch);
-    case DType::float16: return walk<Kernel<divide, f16, Rest...>>(plan, a, scratch);
-    case DType::bfloat16: return walk<Kernel<divide, bf16, Rest...>>(plan, a, scratch);
+    case DType::float32:
+      return walk<Kernel<divide, float, Rest...>>(plan, a, scratch);
+    case DType::float64:
+      return walk<Kernel<divide, double, Rest...>>(plan, a, scratch);
+    case DType::float16:
+      return walk<Kernel<divide, f16, Rest...>>(plan, a, scratch);
+    case DType::bfloat16:
+      return walk<Kernel<divide, bf16, Rest...>>(plan, a, scratch);
   }
 }
 
@@ -364,21 +385,31 @@ void walk_float(const ElementwisePlan& plan, const RoundArguments& a, void* scra
 
 void quantize_linear(const ElementwisePlan* plan, const RoundArguments* arguments, void* scratch) noexcept {
   switch (arguments->qtype) {
-    case QType::int8: return walk_float<Quantize, int8_t>(*plan, *arguments, scratch);
-    case QType::uint8: return walk_float<Quantize, uint8_t>(*plan, *arguments, scratch);
-    case QType::int16: return walk_float<Quantize, int16_t>(*plan, *arguments, scratch);
-    case QType::uint16: return walk_float<Quantize, uint16_t>(*plan, *arguments, scratch);
-    case QType::int32: return;  // no output type
+    case QType::int8:
+      return walk_float<Quantize, int8_t>(*plan, *arguments, scratch);
+    case QType::uint8:
+      return walk_float<Quantize, uint8_t>(*plan, *arguments, scratch);
+    case QType::int16:
+      return walk_float<Quantize, int16_t>(*plan, *arguments, scratch);
+    case QType::uint16:
+      return walk_float<Quantize, uint16_t>(*plan, *arguments, scratch);
+    case QType::int32:
+      return;  // no output type
   }
 }
 
 void dequantize_linear(const ElementwisePlan* plan, const RoundArguments* arguments, void* scratch) noexcept {
   switch (arguments->qtype) {
-    case QType::int8: return walk<Dequantize<int8_t>>(*plan, *arguments, scratch);
-    case QType::uint8: return walk<Dequantize<uint8_t>>(*plan, *arguments, scratch);
-    case QType::int16: return walk<Dequantize<int16_t>>(*plan, *arguments, scratch);
-    case QType::uint16: return walk<Dequantize<uint16_t>>(*plan, *arguments, scratch);
-    case QType::int32: return walk<Dequantize<int32_t>>(*plan, *arguments, scratch);
+    case QType::int8:
+      return walk<Dequantize<int8_t>>(*plan, *arguments, scratch);
+    case QType::uint8:
+      return walk<Dequantize<uint8_t>>(*plan, *arguments, scratch);
+    case QType::int16:
+      return walk<Dequantize<int16_t>>(*plan, *arguments, scratch);
+    case QType::uint16:
+      return walk<Dequantize<uint16_t>>(*plan, *arguments, scratch);
+    case QType::int32:
+      return walk<Dequantize<int32_t>>(*plan, *arguments, scratch);
   }
 }
 

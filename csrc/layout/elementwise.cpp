@@ -10,13 +10,14 @@ bool before(const ElementwiseAxis& a, const ElementwiseAxis& b) noexcept {
 }
 
 bool continues(const ElementwiseAxis& inner, const ElementwiseAxis& outer) noexcept {
-  return outer.in == inner.in * inner.size && outer.out == inner.out * inner.size && inner.channel == 0 && outer.channel == 0;
+  return outer.in == inner.in * inner.size && outer.out == inner.out * inner.size && inner.channel == 0 &&
+         outer.channel == 0;
 }
 
 }  // namespace
 
-void make_elementwise_plan(const void* in, const int64_t* in_strides, void* out, const int64_t* out_strides, const int64_t* shape,
-                           int ndim, int channel_axis, ElementwisePlan* plan) noexcept {
+void make_elementwise_plan(const void* in, const int64_t* in_strides, void* out, const int64_t* out_strides,
+                           const int64_t* shape, int ndim, int channel_axis, ElementwisePlan* plan) noexcept {
   plan->in = static_cast<const char*>(in);
   plan->out = static_cast<char*>(out);
   plan->channel = 0;

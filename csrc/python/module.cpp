@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.doc() = "Kernels of quantstats. Private: use quantstats.kernels.";
   TargetClass target = register_target(module);
   register_reduce(target);
+  register_round(target);
   publish_targets(module);
   register_c_api(module);
 }

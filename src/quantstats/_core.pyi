@@ -1,7 +1,7 @@
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 _Axis = int | tuple[int, ...] | list[int] | None
 _NanPolicy = Literal["raise", "ignore", "propagate"]
@@ -19,6 +19,30 @@ class Target:
     def moments(
         self, x: ArrayLike, axis: _Axis, keepdims: bool
     ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+    def quantize_linear(
+        self,
+        x: ArrayLike,
+        scale: ArrayLike,
+        zero_point: ArrayLike,
+        axis: int | None,
+        qmin: int,
+        qmax: int,
+        dtype: DTypeLike,
+        out: NDArray[Any] | None,
+    ) -> NDArray[Any]: ...
+    def dequantize_linear(
+        self, q: NDArray[Any], scale: ArrayLike, zero_point: ArrayLike, axis: int | None, out: NDArray[Any] | None
+    ) -> NDArray[np.float32]: ...
+    def fake_quantize(
+        self,
+        x: ArrayLike,
+        scale: ArrayLike,
+        zero_point: ArrayLike,
+        axis: int | None,
+        qmin: int,
+        qmax: int,
+        out: NDArray[Any] | None,
+    ) -> NDArray[np.float32]: ...
 
 class _BuildInfo(TypedDict):
     isa_built: tuple[str, ...]

@@ -27,13 +27,13 @@ from quantstats._core import _active
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     Axis = int | tuple[int, ...] | list[int] | None
     NanPolicy = Literal["raise", "ignore", "propagate"]
     Values = NDArray[Any] | np.floating[Any]
 
-__all__ = ["abs_max", "mean", "min_max"]
+__all__ = ["abs_max", "dequantize_linear", "fake_quantize", "mean", "min_max", "quantize_linear"]
 
 
 def min_max(
@@ -58,3 +58,84 @@ def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy:
     once to the dtype of the result. Opposite infinities give NaN.
     """
     return _active.mean(x, axis, keepdims, nan_policy)
+
+
+def quantize_linear(
+    x: ArrayLike,
+    scale: ArrayLike,
+    zero_point: ArrayLike,
+    *,
+    axis: int | None = None,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike = "int8",
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Return the integer levels of ``x``: ``clip(round(x / scale) + zero_point, qmin, qmax)``, as ONNX QuantizeLinear.
+
+    The quotient is the float32 one, bit for bit, and is rounded half to even. NaN becomes the zero point, infinities
+    saturate. float64 input is rounded to float32 first.
+
+    :param x: array of any shape and strides.
+    :param scale: positive and finite; one number, or one for every channel. Rounded to float32.
+    :param zero_point: integer in [`qmin`, `qmax`]; one, or one for every channel.
+    :param axis: the channel axis of `x`, needed when there are several scales or zero points.
+    :param qmin: lowest level; -8 to 7 in int8 stand for four bits, say.
+    :param qmax: highest level, above `qmin`.
+    :param dtype: int8, uint8, int16 or uint16.
+    :param out: array of the shape of `x` and of `dtype` that takes the result, of any strides; must not overlap `x`.
+    :return: a C-contiguous array of `dtype`, or `out`.
+    :raises ValueError: if a scale is not positive and finite, a zero point or level is out of its range, the number of
+        scales or zero points is not the size of `axis`, or `out` has another shape, is read-only or overlaps `x`.
+    :raises TypeError: if a dtype is none of those named.
+    """
+    return _active.quantize_linear(x, scale, zero_point, axis, qmin, qmax, dtype, out)
+
+
+def dequantize_linear(
+    q: NDArray[Any],
+    scale: ArrayLike,
+    zero_point: ArrayLike,
+    *,
+    axis: int | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[np.float32]:
+    """Return the real values of the levels ``q``: ``(q - zero_point) * scale`` in float32, as ONNX DequantizeLinear.
+
+    :param q: int8, uint8, int16, uint16 or int32 array of any shape and strides.
+    :param scale: positive and finite; one number, or one for every channel. Rounded to float32.
+    :param zero_point: integer in the range of the dtype of `q`, one, or one for every channel; 0 for int32, which holds
+        biases.
+    :param axis: the channel axis of `q`, needed when there are several scales or zero points.
+    :param out: float32 array of the shape of `q`, of any strides; must not overlap `q`, unless it shares its elements.
+    :return: a C-contiguous float32 array, or `out`.
+    :raises ValueError: as `quantize_linear`.
+    :raises TypeError: if a dtype is none of those named.
+    """
+    return _active.dequantize_linear(q, scale, zero_point, axis, out)
+
+
+def fake_quantize(
+    x: ArrayLike,
+    scale: ArrayLike,
+    zero_point: ArrayLike,
+    *,
+    axis: int | None = None,
+    qmin: int,
+    qmax: int,
+    out: NDArray[Any] | None = None,
+) -> NDArray[np.float32]:
+    """Return ``x`` as it is after quantization: `quantize_linear`, then `dequantize_linear`, in one pass.
+
+    :param x: array of any shape and strides.
+    :param scale: as in `quantize_linear`.
+    :param zero_point: as in `quantize_linear`.
+    :param axis: as in `quantize_linear`.
+    :param qmin: lowest level, -32768 or more.
+    :param qmax: highest level, above `qmin`, 65535 or less.
+    :param out: float32 array of the shape of `x`, of any strides; a float32 `x` itself, or no memory of `x`.
+    :return: a C-contiguous float32 array, or `out`. A zero is +0.0; NaN becomes 0.
+    :raises ValueError: as `quantize_linear`.
+    :raises TypeError: if a dtype is none of those named.
+    """
+    return _active.fake_quantize(x, scale, zero_point, axis, qmin, qmax, out)

@@ -1,0 +1,327 @@
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "python/arrays.hpp"
+#include "python/target.hpp"
+
+namespace qs::python {
+namespace {
+
+using Kernel = void (*)(const ElementwisePlan*, const RoundArguments*, void*) noexcept;
+
+std::string text(py::handle value) { return py::str(value).cast<std::string>(); }
+
+std::string describe(const py::array& array, const char* argument) {
+  return std::string(argument) + " (" + text(array.dtype()) + ", shape " + text(array.attr("shape")) + ")";
+}
+
+// The storage type of levels, with its range.
+struct LevelType {
+  QType type;
+  int64_t low;
+  int64_t high;
+};
+
+bool level_type(const py::dtype& dtype, LevelType* out) {
+  constexpr char native = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>';
+  const char order = dtype.byteorder();
+  if (order != '=' && order != '|' && order != native) return false;
+  const bool is_signed = dtype.kind() == 'i';
+  if (!is_signed && dtype.kind() != 'u') return false;
+  switch (dtype.itemsize()) {
+    case 1:
+      *out = is_signed ? LevelType{QType::int8, -128, 127} : LevelType{QType::uint8, 0, 255};
+      return true;
+    case 2:
+      *out = is_signed ? LevelType{QType::int16, -32768, 32767} : LevelType{QType::uint16, 0, 65535};
+      return true;
+    case 4:
+      *out = {QType::int32, INT32_MIN, INT32_MAX};
+      return is_signed;
+    default:
+      return false;
+  }
+}
+
+int64_t integer(py::handle value, const char* argument) {
+  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
+    throw py::type_error(std::string(argument) + " is " + py::repr(value).cast<std::string>() + "; pass an integer");
+  }
+  const Py_ssize_t number = PyNumber_AsSsize_t(value.ptr(), PyExc_OverflowError);
+  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return number;
+}
+
+// Scale and zero point, one entry each or one for every channel.
+class Parameters {
+ public:
+  // `x` is the array that `axis` counts the axes of.
+  Parameters(const py::array& x, const char* x_name, py::handle axis, py::handle scale, py::handle zero_point) {
+    read_axis(x, x_name, axis);
+    read_scale(scale);
+    read_zero_point(zero_point);
+    const int64_t channels = channel_axis_ >= 0 ? x.shape(channel_axis_) : 1;
+    check_count(scale_.size(), "scale", x, x_name, channels);
+    check_count(zero_point_.size(), "zero_point", x, x_name, channels);
+    if (scale_.size() == 1 && zero_point_.size() == 1) {
+      channel_axis_ = -1;
+      return;
+    }
+    scale_.resize(static_cast<size_t>(channels), scale_[0]);
+    zero_point_.resize(static_cast<size_t>(channels), zero_point_[0]);
+  }
+
+  // -1 if all elements share one scale and one zero point.
+  int channel_axis() const { return channel_axis_; }
+
+  void check_zero_points(int64_t low, int64_t high, const std::string& range) const {
+    for (size_t i = 0; i < zero_point_.size(); ++i) {
+      if (zero_point_[i] < low || zero_point_[i] > high) {
+        throw py::value_error("zero_point is " + std::to_string(zero_point_[i]) + of_channel(i, zero_point_.size()) +
+                              ", outside " + range + "; a zero point is a level");
+      }
+    }
+  }
+
+  void fill(RoundArguments* arguments) {
+    zero_point32_.assign(zero_point_.begin(), zero_point_.end());
+    arguments->scale = scale_.data();
+    arguments->zero_point = zero_point32_.data();
+    arguments->true_divide = false;
+    for (const float s : scale_) {
+      arguments->true_divide = arguments->true_divide || s < kLeastFastScale || s > kGreatestFastScale;
+    }
+  }
+
+ private:
+  static std::string of_channel(size_t i, size_t n) { return n > 1 ? " for channel " + std::to_string(i) : ""; }
+
+  void read_axis(const py::array& x, const char* x_name, py::handle axis) {
+    if (axis.is_none()) return;
+    const int64_t given = integer(axis, "axis");
+    const int64_t i = given < 0 ? given + x.ndim() : given;
+    if (i < 0 || i >= x.ndim()) {
+      const py::object error = py::module_::import("numpy").attr("exceptions").attr("AxisError");
+      const std::string message = "axis " + std::to_string(given) + " is out of range for " + describe(x, x_name);
+      PyErr_SetString(error.ptr(), message.c_str());
+      throw py::error_already_set();
+    }
+    channel_axis_ = static_cast<int>(i);
+  }
+
+  void read_scale(py::handle scale) {
+    if (PyFloat_Check(scale.ptr())) {
+      scale_.push_back(static_cast<float>(PyFloat_AS_DOUBLE(scale.ptr())));
+    } else {
+      const py::array given = py::module_::import("numpy").attr("asarray")(scale).cast<py::array>();
+      const char kind = given.dtype().kind();
+      if (kind != 'f' && kind != 'i' && kind != 'u' && text(given.dtype()) != "bfloat16") {
+        throw py::type_error(describe(given, "scale") + " holds no real numbers; pass a float or a float32 array");
+      }
+      check_dimensions(given, "scale");
+      const py::array_t<float> values = given.attr("astype")("float32").attr("ravel")().cast<py::array_t<float>>();
+      scale_.assign(values.data(), values.data() + values.size());
+    }
+    for (size_t i = 0; i < scale_.size(); ++i) {
+      if (!(scale_[i] > 0) || std::isinf(scale_[i])) {
+        throw py::value_error("scale is " + text(py::float_(scale_[i])) + of_channel(i, scale_.size()) +
+                              " (as float32); pass a positive, finite scale");
+      }
+    }
+  }
+
+  void read_zero_point(py::handle zero_point) {
+    if (PyLong_CheckExact(zero_point.ptr())) {
+      zero_point_.push_back(integer(zero_point, "zero_point"));
+      return;
+    }
+    const py::array given = py::module_::import("numpy").attr("asarray")(zero_point).cast<py::array>();
+    const char kind = given.dtype().kind();
+    if (kind != 'i' && kind != 'u') {
+      throw py::type_error(describe(given, "zero_point") + " holds no integers; pass an integer or an integer array");
+    }
+    check_dimensions(given, "zero_point");
+    const py::array_t<int64_t> values = given.attr("astype")("int64").attr("ravel")().cast<py::array_t<int64_t>>();
+    zero_point_.assign(values.data(), values.data() + values.size());
+  }
+
+  static void check_dimensions(const py::array& given, const char* argument) {
+    if (given.ndim() > 1) {
+      throw py::value_error(describe(given, argument) +
+                            " has more than one dimension; pass a scalar or one value per channel");
+    }
+  }
+
+  void check_count(size_t count, const char* argument, const py::array& x, const char* x_name, int64_t channels) const {
+    if (count == 1 || (channel_axis_ >= 0 && count == static_cast<size_t>(channels))) return;
+    const std::string values = std::string(argument) + " holds " + std::to_string(count) + " values";
+    if (channel_axis_ < 0) {
+      throw py::value_error(values + ", but axis is None; pass axis=, the channel axis of " + describe(x, x_name));
+    }
+    throw py::value_error(values + ", but axis " + std::to_string(channel_axis_) + " of " + describe(x, x_name) +
+                          " has size " + std::to_string(channels) + "; pass one value, or one per channel");
+  }
+
+  int channel_axis_ = -1;
+  std::vector<float> scale_;
+  std::vector<int64_t> zero_point_;
+  std::vector<int32_t> zero_point32_;
+};
+
+void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, const std::string& of,
+                 RoundArguments* arguments) {
+  const int64_t least = integer(qmin, "qmin"), greatest = integer(qmax, "qmax");
+  const std::string range = "[" + std::to_string(low) + ", " + std::to_string(high) + "]";
+  if (least < low || least > high) {
+    throw py::value_error("qmin is " + std::to_string(least) + ", outside " + range + ", the range of " + of);
+  }
+  if (greatest < low || greatest > high) {
+    throw py::value_error("qmax is " + std::to_string(greatest) + ", outside " + range + ", the range of " + of);
+  }
+  if (least >= greatest) {
+    throw py::value_error("qmin is " + std::to_string(least) + " and qmax is " + std::to_string(greatest) +
+                          "; qmin must be less than qmax");
+  }
+  arguments->qmin = static_cast<int32_t>(least);
+  arguments->qmax = static_cast<int32_t>(greatest);
+}
+
+std::string level_range(const RoundArguments& a) {
+  return "[qmin, qmax] = [" + std::to_string(a.qmin) + ", " + std::to_string(a.qmax) + "]";
+}
+
+struct Span {
+  const char* begin;
+  const char* end;
+};
+
+Span span(const py::array& a) {
+  const char* data = static_cast<const char*>(a.data());
+  Span s{data, data + a.itemsize()};
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    const py::ssize_t reach = (a.shape(i) - 1) * a.strides(i);
+    (reach < 0 ? s.begin : s.end) += reach;
+  }
+  return s;
+}
+
+bool same_elements(const py::array& a, const py::array& b) {
+  if (a.data() != b.data() || a.itemsize() != b.itemsize()) return false;
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) > 1 && a.strides(i) != b.strides(i)) return false;
+  }
+  return true;
+}
+
+// `out` if it is given and fits, else a new C-contiguous array.
+py::array output(py::handle out, const py::array& x, const char* x_name, const py::dtype& dtype) {
+  const std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
+  if (out.is_none()) return py::array(dtype, shape);
+  if (!py::isinstance<py::array>(out)) {
+    throw py::type_error(std::string("out is a ") + Py_TYPE(out.ptr())->tp_name + "; pass a NumPy array or None");
+  }
+  py::array result = py::reinterpret_borrow<py::array>(out);
+  if (!result.dtype().equal(dtype)) {
+    throw py::type_error(describe(result, "out") + " must have dtype " + text(dtype));
+  }
+  if (std::vector<py::ssize_t>(result.shape(), result.shape() + result.ndim()) != shape) {
+    throw py::value_error(describe(result, "out") + " must have the shape of " + describe(x, x_name));
+  }
+  if (!result.writeable()) throw py::value_error(describe(result, "out") + " is read-only; pass a writeable array");
+  if (x.size() > 0 && !same_elements(x, result)) {
+    const Span a = span(x), b = span(result);
+    if (a.begin < b.end && b.begin < a.end) {
+      throw py::value_error(describe(result, "out") + " overlaps the memory of " + x_name +
+                            "; pass an array of its own, or " + x_name + " itself where the dtypes are equal");
+    }
+  }
+  return result;
+}
+
+void run(Kernel kernel, const py::array& in, py::array& out, const Parameters& parameters,
+         const RoundArguments& arguments) {
+  if (in.size() == 0) return;
+  ElementwisePlan plan;
+  make_elementwise_plan(in.data(), reinterpret_cast<const int64_t*>(in.strides()), out.mutable_data(),
+                        reinterpret_cast<const int64_t*>(out.strides()), reinterpret_cast<const int64_t*>(in.shape()),
+                        static_cast<int>(in.ndim()), parameters.channel_axis(), &plan);
+  void* memory = scratch(kRoundScratchBytes);
+  MaybeReleaseGil release(in.nbytes());
+  kernel(&plan, &arguments, memory);
+}
+
+py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
+                          py::handle qmin, py::handle qmax, const py::object& dtype, py::handle out) {
+  const FloatArray array = float_array(x, "x");
+  const py::dtype level_dtype = py::dtype::from_args(dtype);
+  LevelType levels{};
+  if (!level_type(level_dtype, &levels) || levels.type == QType::int32) {
+    throw py::type_error("dtype is " + text(level_dtype) + "; pass int8, uint8, int16 or uint16");
+  }
+  RoundArguments arguments{};
+  arguments.dtype = array.dtype;
+  arguments.qtype = levels.type;
+  read_levels(qmin, qmax, levels.low, levels.high, text(level_dtype), &arguments);
+  Parameters parameters(array.array, "x", axis, scale, zero_point);
+  parameters.check_zero_points(arguments.qmin, arguments.qmax, level_range(arguments));
+  parameters.fill(&arguments);
+  py::array result = output(out, array.array, "x", level_dtype);
+  run(self.kernels().round->quantize_linear, array.array, result, parameters, arguments);
+  return result;
+}
+
+py::array fake_quantize(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
+                        py::handle qmin, py::handle qmax, py::handle out) {
+  const FloatArray array = float_array(x, "x");
+  RoundArguments arguments{};
+  arguments.dtype = array.dtype;
+  read_levels(qmin, qmax, -32768, 65535, "levels of up to 16 bits", &arguments);
+  Parameters parameters(array.array, "x", axis, scale, zero_point);
+  parameters.check_zero_points(arguments.qmin, arguments.qmax, level_range(arguments));
+  parameters.fill(&arguments);
+  py::array result = output(out, array.array, "x", py::dtype::of<float>());
+  run(self.kernels().round->fake_quantize, array.array, result, parameters, arguments);
+  return result;
+}
+
+py::array dequantize_linear(const Target& self, py::handle q, py::handle scale, py::handle zero_point, py::handle axis,
+                            py::handle out) {
+  if (!py::isinstance<py::array>(q) && !py::isinstance(q, py::module_::import("numpy").attr("integer"))) {
+    throw py::type_error(std::string("q is a ") + Py_TYPE(q.ptr())->tp_name +
+                         "; pass an array of int8, uint8, int16, uint16 or int32");
+  }
+  const py::array array = py::module_::import("numpy").attr("asarray")(q).cast<py::array>();
+  LevelType levels{};
+  if (!level_type(array.dtype(), &levels)) {
+    throw py::type_error(describe(array, "q") +
+                         " holds no levels that the kernels read (int8, uint8, int16, uint16, int32 in "
+                         "native byte order); convert it, for example with q.astype(numpy.int8)");
+  }
+  RoundArguments arguments{};
+  arguments.qtype = levels.type;
+  Parameters parameters(array, "q", axis, scale, zero_point);
+  if (levels.type == QType::int32) {
+    parameters.check_zero_points(0, 0, "[0, 0]: int32 holds biases and sums, whose zero point is 0");
+  } else {
+    parameters.check_zero_points(levels.low, levels.high, "the range of " + text(array.dtype()));
+  }
+  parameters.fill(&arguments);
+  py::array result = output(out, array, "q", py::dtype::of<float>());
+  run(self.kernels().round->dequantize_linear, array, result, parameters, arguments);
+  return result;
+}
+
+}  // namespace
+
+void register_round(TargetClass& target) {
+  target
+      .def("quantize_linear", &quantize_linear, py::arg("x"), py::arg("scale"), py::arg("zero_point"), py::arg("axis"),
+           py::arg("qmin"), py::arg("qmax"), py::arg("dtype"), py::arg("out"))
+      .def("dequantize_linear", &dequantize_linear, py::arg("q"), py::arg("scale"), py::arg("zero_point"),
+           py::arg("axis"), py::arg("out"))
+      .def("fake_quantize", &fake_quantize, py::arg("x"), py::arg("scale"), py::arg("zero_point"), py::arg("axis"),
+           py::arg("qmin"), py::arg("qmax"), py::arg("out"));
+}
+
+}  // namespace qs::python
