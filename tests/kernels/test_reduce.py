@@ -26,14 +26,14 @@ FIELDS = ["min", "max", "abs_max", "mean", "nan", "pos_inf", "neg_inf"]
 Array = NDArray[Any]
 
 
-def as_float64(x: Array) -> Array:
+def cast(x: Array, dtype: Any) -> Array:
     with np.errstate(invalid="ignore"):  # signalling NaN
-        return x.astype(np.float64)
+        return x.astype(dtype)
 
 
 def oracle(x: Array, axis: Any, keepdims: bool = False) -> list[Any]:
     """The fields of Target.moments by NumPy."""
-    y = as_float64(x)
+    y = cast(x, np.float64)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # slices that hold nothing but NaN
         values = [
@@ -53,7 +53,7 @@ def check(target: Target, x: Array, axis: Any, keepdims: bool = False) -> None:
     result_dtype = np.float64 if x.dtype == np.float64 else np.float32
     rounding = 1e-12 if result_dtype == np.float64 else 1e-6
     # Summation errors are relative to the magnitudes that were added, not to a mean that may cancel.
-    finite = np.abs(as_float64(x))
+    finite = np.abs(cast(x, np.float64))
     magnitude = float(np.max(finite, where=np.isfinite(finite), initial=0.0))
     label = f"{x.dtype} shape {x.shape} strides {x.strides} axis {axis}"
     for name, value, scalar, expected in zip(FIELDS, got, reference, oracle(x, axis, keepdims), strict=True):
@@ -191,7 +191,7 @@ def test_every_16_bit_value(target: Target, code: Any) -> None:
     """The conversion in registers is exact for each of the 65,536 patterns."""
     x = np.arange(65536, dtype=np.uint16).view(code).reshape(-1, 1)
     low, high = target.min_max(x, 1, False, "ignore")
-    expected = as_float64(x[:, 0]).astype(np.float32)
+    expected = cast(x[:, 0], np.float32)
     np.testing.assert_array_equal(low, expected)
     np.testing.assert_array_equal(high, expected)
     check(target, x[:, 0], None)
