@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph
+from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Tensor
 from quantstats.ptq.plan import Decision, QuantizationPlan
 from quantstats.report.latency import Latency
 from quantstats.report.sqnr import OutputError
@@ -58,23 +58,40 @@ def test_operations_are_counted_by_type_and_grouped_by_reason() -> None:
     assert operations == OperationsSummary(
         quantized={"Conv": 2},
         left_in_float=(
-            FloatOperations("Conv", "ignored", ("conv1",)),
-            FloatOperations("Softmax", "no integer kernel", ("soft0", "soft1")),
-            FloatOperations("Conv", "weight is not constant", ("conv3",)),
+            FloatOperations("Conv", "ignored", {"conv1": "ignored"}),
+            FloatOperations(
+                "Softmax", "no integer kernel", {"soft0": "no integer kernel", "soft1": "no integer kernel"}
+            ),
+            FloatOperations("Conv", "weight is not constant", {"conv3": "weight is not constant"}),
         ),
     )
     assert operations.quantized_count == 2
     assert operations.float_count == 4
 
 
+def test_reasons_that_differ_in_names_only_are_one_and_the_names_are_kept() -> None:
+    graph = QuantizationGraph(
+        operations=(operation("/a/MatMul", "MatMul"), operation("Add", "Add"), operation("/b/Add", "Add")),
+        tensors={"t 1": Tensor("t 1", None, None), "/a/out": Tensor("/a/out", None, None)},
+        inputs=("x",),
+        outputs=("y",),
+    )
+    reasons = {"Add": "follows /a/MatMul in float, as Add does", "/b/Add": "follows '/a/out' in float, as Add does"}
+    plan = QuantizationPlan((), (), {name: Decision(False, reason) for name, reason in reasons.items()})
+    assert summarize_operations(graph, plan).left_in_float == (
+        FloatOperations("Add", "follows ... in float, as Add does", reasons),
+    )
+
+
 def summary(**changes: object) -> Summary:
+    left = FloatOperations("Softmax", "follows ...", {"s": "follows conv"})
     values: dict[str, object] = {
         "model": "a.onnx",
         "output": "b.onnx",
         "calibration_samples": 300,
         "observed_tensors": 12,
         "quantization_seconds": 0.25,
-        "operations": OperationsSummary({"Conv": 2}, (FloatOperations("Softmax", "why", ("s",)),)),
+        "operations": OperationsSummary({"Conv": 2}, (left,)),
         "evaluation_data": EvaluationData(50, "held back"),
         "outputs": {"logits": OutputError(1000.0, 1.0, 3, 100, floating=True)},
         "file_bytes": Pair(4000, 1000),
@@ -88,7 +105,7 @@ def test_json_holds_every_figure() -> None:
     assert data["calibration"] == {"samples": 300, "observed_tensors": 12, "seconds": 0.25}
     assert data["operations"] == {
         "quantized": {"Conv": 2},
-        "left_in_float": [{"type": "Softmax", "reason": "why", "names": ["s"]}],
+        "left_in_float": [{"type": "Softmax", "reason": "follows ...", "operations": {"s": "follows conv"}}],
     }
     assert data["evaluation_data"] == {"samples": 50, "origin": "held back", "seen_in_calibration": False}
     assert data["outputs"]["logits"]["sqnr_db"] == pytest.approx(30)

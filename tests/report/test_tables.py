@@ -38,9 +38,9 @@ def summary(**changes: object) -> Summary:
         "operations": OperationsSummary(
             {"Conv": 2, "Gemm": 1},
             (
-                FloatOperations("Softmax", "stays in floating point", ("s", "t")),
-                FloatOperations("Conv", "ignored", ("c",)),
-                FloatOperations("Conv", "reads [0] of another", ("d", "e")),
+                FloatOperations("Softmax", "stays in floating point", {"s": "", "t": ""}),
+                FloatOperations("Conv", "ignored", {"c": ""}),
+                FloatOperations("Conv", "reads [0] of another", {"d": "", "e": ""}),
             ),
         ),
         "evaluation_data": EvaluationData(50, "of data.npz, held back"),

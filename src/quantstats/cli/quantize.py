@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from rich.console import Console
 from quantstats.adapters.onnx import OnnxAdapter, save_model
 from quantstats.advanced_parameters import AdvancedQuantizationParameters
 from quantstats.cli.data import Batches, SampleFiles
-from quantstats.cli.output import check_output, staged_output
+from quantstats.cli.output import check_output, staged_outputs
 from quantstats.cli.progress import Stages
 from quantstats.cli.runtime import OnnxRunner
 from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.graph import Tensor
+from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.quantize import make_plan
 from quantstats.report.evaluation import Evaluation, evaluate
 from quantstats.report.latency import measure_latency
@@ -93,50 +93,31 @@ def run(job: QuantizeJob, *, console: Console) -> Summary:
     adapter = OnnxAdapter(job.model)
     graph = adapter.graph()
     split = _split(job, [graph.tensors[name] for name in graph.inputs])
-    with Stages(console) as stages, ExitStack() as outputs_to_be:
+    with Stages(console) as stages:
         start = time.perf_counter()
-        with stages.calibration(split.calibration.batch_size, split.calibration.samples) as progress:
-            plan = make_plan(
-                adapter,
-                Dataset(split.calibration),
-                preset=job.preset,
-                target_device=job.target_device,
-                subset_size=len(split.calibration),
-                model_type=job.model_type,
-                ignored_scope=job.ignored_scope,
-                advanced_parameters=job.advanced_parameters,
-                progress=progress,
-            )
+        plan = _plan(job, adapter, split.calibration, stages)
         model = adapter.emit(plan)
         seconds = time.perf_counter() - start
 
-        staged_json = None
-        if job.json_path is not None:
-            staged_json = outputs_to_be.enter_context(staged_output(job.json_path, overwrite=job.overwrite))
-        staged = outputs_to_be.enter_context(staged_output(job.output, overwrite=job.overwrite))
-        save_model(model, staged)
-        fp32, int8 = OnnxRunner(job.model), OnnxRunner(staged)
-        with stages.counted("Comparing", split.test.samples) as advance:
-            evaluation = _evaluate(fp32, int8, split, advance)
-        latency = None
-        if job.latency_seconds > 0:
-            with stages.uncounted("Measuring latency"):
-                latency = _latency(fp32, int8, split.test, job.latency_seconds)
-        summary = Summary(
-            model=str(job.model),
-            output=str(job.output),
-            calibration_samples=split.calibration.samples,
-            observed_tensors=len(plan.activations),
-            quantization_seconds=seconds,
-            operations=summarize_operations(graph, plan),
-            evaluation_data=EvaluationData(evaluation.samples, split.origin, split.seen_in_calibration),
-            outputs=evaluation.outputs,
-            file_bytes=Pair(_model_bytes(job.model), _model_bytes(staged)),
-            latency=latency,
-            accuracy=evaluation.accuracy,
-        )
-        if staged_json is not None:
-            staged_json.write_text(to_json(summary), encoding="utf-8")
+        with staged_outputs(*outputs, overwrite=job.overwrite) as (staged, *staged_json):
+            save_model(model, staged)
+            fp32, int8 = OnnxRunner(job.model), OnnxRunner(staged)
+            evaluation = _evaluate(fp32, int8, split, stages)
+            summary = Summary(
+                model=str(job.model),
+                output=str(job.output),
+                calibration_samples=split.calibration.samples,
+                observed_tensors=len(plan.activations),
+                quantization_seconds=seconds,
+                operations=summarize_operations(graph, plan),
+                evaluation_data=EvaluationData(evaluation.samples, split.origin, split.seen_in_calibration),
+                outputs=evaluation.outputs,
+                file_bytes=Pair(_model_bytes(job.model), _model_bytes(staged)),
+                latency=_latency(fp32, int8, split.test, job.latency_seconds, stages),
+                accuracy=evaluation.accuracy,
+            )
+            for path in staged_json:
+                path.write_text(to_json(summary), encoding="utf-8")
     return summary
 
 
@@ -187,23 +168,44 @@ def _labels(files: SampleFiles, test: Batches) -> Array | None:
     return None if files.labels_name is None else files.labels(test.start, test.stop)
 
 
-def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, split: _Split, advance: Callable[[int], None]) -> Evaluation:
-    def batches() -> Iterator[dict[str, Array]]:
+def _plan(job: QuantizeJob, adapter: OnnxAdapter, calibration: Batches, stages: Stages) -> QuantizationPlan:
+    with stages.calibration(calibration.batch_size, calibration.samples) as progress:
+        return make_plan(
+            adapter,
+            Dataset(calibration),
+            preset=job.preset,
+            target_device=job.target_device,
+            subset_size=len(calibration),
+            model_type=job.model_type,
+            ignored_scope=job.ignored_scope,
+            advanced_parameters=job.advanced_parameters,
+            progress=progress,
+        )
+
+
+def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, split: _Split, stages: Stages) -> Evaluation:
+    def batches(advance: Callable[[int], None]) -> Iterator[dict[str, Array]]:
         for batch in split.test:
             yield batch
             advance(next(iter(batch.values())).shape[0])
 
     try:
-        return evaluate(fp32, int8, batches(), split.labels)
+        with stages.counted("Comparing", split.test.samples) as advance:
+            return evaluate(fp32, int8, batches(advance), split.labels)
     except QuantizationError:
         raise
     except ValueError as error:
         raise DataError(f"the models cannot be compared on the samples {split.origin}: {error}") from error
 
 
-def _latency(fp32: OnnxRunner, int8: OnnxRunner, test: Batches, seconds: float) -> LatencySummary:
+def _latency(
+    fp32: OnnxRunner, int8: OnnxRunner, test: Batches, seconds: float, stages: Stages
+) -> LatencySummary | None:
+    if seconds == 0:
+        return None
     sample = test.smallest()
-    times = measure_latency({"fp32": lambda: fp32(sample), "int8": lambda: int8(sample)}, seconds=seconds)
+    with stages.uncounted("Measuring latency"):
+        times = measure_latency({"fp32": lambda: fp32(sample), "int8": lambda: int8(sample)}, seconds=seconds)
     return LatencySummary(next(iter(sample.values())).shape[0], times["fp32"], times["int8"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,16 @@ from quantstats.report.sqnr import OutputError
 
 @dataclass(frozen=True, slots=True)
 class FloatOperations:
-    """Operations of one type that stay in floating point for one reason."""
+    """Operations of one type that stay in floating point for the same reason.
+
+    :param type: The framework's name of the type.
+    :param reason: The reason, with an ellipsis in place of names of single operations and tensors.
+    :param operations: The exact reason of each operation, by its name.
+    """
 
     type: str
     reason: str
-    names: tuple[str, ...]
+    operations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,18 @@ class OperationsSummary:
     @property
     def float_count(self) -> int:
         """Number of operations that stay in floating point."""
-        return sum(len(group.names) for group in self.left_in_float)
+        return sum(len(group.operations) for group in self.left_in_float)
 
 
 def summarize_operations(graph: QuantizationGraph, plan: QuantizationPlan) -> OperationsSummary:
-    """Group the decisions of a plan by operation type and reason."""
+    """Group the decisions of a plan by operation type and reason.
+
+    Reasons often name the neighbour that they are about; without such names, those that are alike become equal.
+    """
+    # A node may bear the name of a type, and "no integer kernel for Softmax" is about the type.
+    names = {operation.name for operation in graph}.union(graph.tensors) - {operation.type for operation in graph}
     quantized: dict[str, int] = defaultdict(int)
-    left: dict[tuple[str, str], list[str]] = defaultdict(list)
+    left: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for operation in graph:
         decision = plan.decisions.get(operation.name)
         if decision is None:
@@ -57,11 +67,16 @@ def summarize_operations(graph: QuantizationGraph, plan: QuantizationPlan) -> Op
         if decision.quantized:
             quantized[operation.type] += 1
         else:
-            left[operation.type, decision.reason].append(operation.name)
+            left[operation.type, _without(names, decision.reason)][operation.name] = decision.reason
     return OperationsSummary(
         quantized=dict(quantized),
-        left_in_float=tuple(FloatOperations(kind, reason, tuple(names)) for (kind, reason), names in left.items()),
+        left_in_float=tuple(FloatOperations(kind, reason, operations) for (kind, reason), operations in left.items()),
     )
+
+
+def _without(names: Set[str], reason: str) -> str:
+    """Return a reason with an ellipsis in place of the words that are one of the names, quoted or not."""
+    return " ".join("..." if word.strip("'\",;:") in names else word for word in reason.split(" "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "operations": {
             "quantized": dict(summary.operations.quantized),
             "left_in_float": [
-                {"type": group.type, "reason": group.reason, "names": list(group.names)}
+                {"type": group.type, "reason": group.reason, "operations": dict(group.operations)}
                 for group in summary.operations.left_in_float
             ],
         },

@@ -6,12 +6,11 @@ import math
 from collections import defaultdict
 
 from rich.console import Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from quantstats.report.sqnr import OutputError
-from quantstats.report.summary import EvaluationData, OperationsSummary, Summary
+from quantstats.report.summary import OperationsSummary, Summary
 
 
 def render(summary: Summary) -> Group:
@@ -20,10 +19,10 @@ def render(summary: Summary) -> Group:
         f"{summary.output}: calibrated on {_count(summary.calibration_samples, 'sample')}, "
         f"{_count(summary.observed_tensors, 'tensor')}, in {summary.quantization_seconds:.2f} s"
     )
+    data = summary.evaluation_data
+    foot = f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
     return Group(
-        Text(head),
-        Padding(operations_table(summary.operations), (1, 0)),
-        comparison_table(summary),
+        Text(head), "", operations_table(summary.operations), "", comparison_table(summary), Text(foot, style="italic")
     )
 
 
@@ -36,7 +35,7 @@ def operations_table(operations: OperationsSummary) -> Table:
     table.add_column("why in float", overflow="fold")
     left: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for group in operations.left_in_float:
-        left[group.type].append((len(group.names), group.reason))
+        left[group.type].append((len(group.operations), group.reason))
     for kind in dict.fromkeys([*operations.quantized, *left]):
         reasons = left.get(kind, [])
         lines = [reason if len(reasons) == 1 else f"{count} x {reason}" for count, reason in reasons]
@@ -52,8 +51,7 @@ def operations_table(operations: OperationsSummary) -> Table:
 
 def comparison_table(summary: Summary) -> Table:
     """Return a table that sets the quantized model beside the original."""
-    table = Table(title="int8 against fp32", title_justify="left", caption=Text(_caption(summary.evaluation_data)))
-    table.caption_justify = "left"
+    table = Table(title="int8 against fp32", title_justify="left")
     table.add_column("", overflow="fold")
     table.add_column("fp32", justify="right")
     table.add_column("int8", justify="right")
@@ -109,10 +107,6 @@ def _closeness(error: OutputError) -> str:
 
 def _speed_up(speed_up: float) -> str:
     return f"{speed_up:.2f}x faster" if speed_up >= 1 else f"{1 / speed_up:.2f}x slower"
-
-
-def _caption(data: EvaluationData) -> str:
-    return f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
 
 
 def _count(number: int, noun: str) -> str:
