@@ -10,12 +10,11 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from quantstats.adapters.onnx import runtime
-from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes
+from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes, in_memory_tensor
 from quantstats.adapters.onnx.naming import UniqueNames
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
 from quantstats.adapters.onnx.opset import raise_opset
@@ -134,22 +133,17 @@ def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> i
         external_data=data_directory,
         written_data="cleaned.data" if external else None,
     )
+    result = ir.load(cleaned)
+    if not external:
+        # onnxruntime has left them where they were, in files that may change or go while the adapter lives.
+        for value in result.graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value.base_dir = directory if data_directory is None else data_directory
+                value.const_value = in_memory_tensor(value.const_value)
     if isinstance(serialized, Path):
         serialized.unlink()
         (directory / "source.data").unlink(missing_ok=True)
-    result = ir.load(cleaned)
-    if not external:
-        # onnxruntime has left them in the caller's files, which may change while the adapter lives.
-        for value in result.graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value.base_dir = data_directory or "."
-                value.const_value = in_memory_tensor(value.const_value)
     return result
-
-
-def in_memory_tensor(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    """A copy of a tensor that needs no file."""
-    return ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
 
 
 def _restore_header(folded: ir.Model, original: ir.Model) -> None:

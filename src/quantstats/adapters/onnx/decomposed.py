@@ -42,7 +42,7 @@ def is_step_of_function(node: ir.Node) -> bool:
     It does if an operand is a step itself (through any elementwise operations with constants), if it squares a tensor,
     or if all that reads it is a softmax.
     """
-    if _squares(node) or any(_is_step(operand) for operand in node.inputs):
+    if _is_power(node) or any(_is_step(operand) for operand in node.inputs):
         return True
     uses = list(node.outputs[0].uses())
     return bool(uses) and all(use.node.op_type in _NORMALIZERS for use in uses)
@@ -53,7 +53,7 @@ def _is_step(value: ir.Value | None) -> bool:
         node = value.producer()
         if node is None or node.domain != "":
             return False
-        if node.op_type in _STEPS or _squares(node):
+        if node.op_type in _STEPS or _is_power(node):
             return True
         if node.op_type not in _ELEMENTWISE:
             return False
@@ -64,8 +64,22 @@ def _is_step(value: ir.Value | None) -> bool:
     return False
 
 
-def _squares(node: ir.Node) -> bool:
-    return node.op_type == "Mul" and node.domain == "" and node.inputs[0] is node.inputs[1]
+def _is_power(node: ir.Node) -> bool:
+    """Whether a node computes x * x, or (x * x) * x."""
+    if node.op_type != "Mul" or node.domain != "":
+        return False
+    left, right = node.inputs
+    return left is right or _is_square_of(left, right) or _is_square_of(right, left)
+
+
+def _is_square_of(value: ir.Value | None, root: ir.Value | None) -> bool:
+    node = None if value is None else value.producer()
+    return (
+        node is not None
+        and (node.op_type, node.domain) == ("Mul", "")
+        and node.inputs[0] is root
+        and node.inputs[1] is root
+    )
 
 
 def is_constant(value: ir.Value | None) -> bool:

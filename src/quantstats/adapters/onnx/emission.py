@@ -22,9 +22,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quantstats import __version__
-from quantstats.adapters.onnx.cleanup import CleanModel, in_memory_tensor
+from quantstats.adapters.onnx.cleanup import CleanModel
 from quantstats.adapters.onnx.decomposed import is_constant
 from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quantize_constant, stored_levels
+from quantstats.adapters.onnx.loading import in_memory_tensor
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.operators import OPERATORS
 from quantstats.errors import ParameterError

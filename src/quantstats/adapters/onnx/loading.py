@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -200,3 +201,8 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
 def constant_bytes(model: ir.Model) -> int:
     """Total size of all constants in bytes."""
     return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)
+
+
+def in_memory_tensor(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    """A copy of a tensor that needs no file."""
+    return ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)

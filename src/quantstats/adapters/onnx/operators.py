@@ -112,7 +112,6 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
             weight_axis=_transposed_convolution_axis,
             bias=2,
             input_channel_axis=_channels_second,
-            needs_output_quantizer=True,
         ),
         "Gemm": Operator(
             OperationKind.MATMUL,

@@ -8,6 +8,7 @@ import onnx
 import onnx.version_converter
 import onnx_ir as ir
 
+from quantstats.adapters.onnx.loading import in_memory_tensor
 from quantstats.adapters.onnx.runtime import one_line
 from quantstats.errors import ModelError
 
@@ -55,7 +56,11 @@ def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.Ten
     weights: dict[str, ir.TensorProtocol] = {}
     for name, value in list(skeleton.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _SMALL_CONSTANT:
+        if tensor is None:
+            continue
+        if tensor.nbytes <= _SMALL_CONSTANT:
+            if isinstance(tensor, ir.ExternalTensor):
+                value.const_value = in_memory_tensor(tensor)
             continue
         weights[name] = tensor
         del skeleton.graph.initializers[name]
