@@ -47,11 +47,13 @@ clean:
 
 # pip reinstalls a local directory whatever its version, and CMake rebuilds only what changed (build/ is kept).
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	@echo "building and installing into $(VENV)"
 	$(BIN)/python -m pip install --quiet ".[onnx,cli]"
 	@touch $@
 
 # More than the demo needs, so the demo need not install again.
 $(VENV)/.installed-for-tests: $(VENV)/.created $(SOURCES)
+	@echo "building and installing into $(VENV), with what the tests need"
 	$(BIN)/python -m pip install --quiet ".[test]"
 	@touch $(VENV)/.installed $@
 
