@@ -86,7 +86,8 @@ def _layer_norm(x: Array) -> Array:
 
 
 def _matmul(x: Array, y: Array) -> Array:
-    return np.matmul(x, y)
+    product: Array = np.matmul(x, y)
+    return product
 
 
 _KIND = OperationKind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -33,8 +34,8 @@ def graphs(draw: st.DrawFn) -> QuantizationGraph:
         elif kind == "linear":
             tensors.append(g.linear(name, a, needs_output=draw(st.booleans())))
         elif kind in ("matmul", "add", "concat"):
-            make = {"matmul": g.matmul, "add": g.elementwise, "concat": g.concat}[kind]
-            tensors.append(make(name, a, draw(st.sampled_from(tensors))))
+            of_two: dict[str, Callable[..., str]] = {"matmul": g.matmul, "add": g.elementwise, "concat": g.concat}
+            tensors.append(of_two[kind](name, a, draw(st.sampled_from(tensors))))
         elif kind == "shift":
             tensors.append(g.elementwise(name, a, g.constant(f"{name}.constant")))
         elif kind == "split":
@@ -42,8 +43,8 @@ def graphs(draw: st.DrawFn) -> QuantizationGraph:
             g.move(name, a, type="Split", outputs=outputs)
             tensors.extend(outputs)
         else:
-            make_one = {"pool": g.pool, "relu": g.relu, "move": g.move, "float": g.float}[kind]
-            tensors.append(make_one(name, a))
+            of_one: dict[str, Callable[..., str]] = {"pool": g.pool, "relu": g.relu, "move": g.move, "float": g.float}
+            tensors.append(of_one[kind](name, a))
     g.output(*draw(st.lists(st.sampled_from(tensors[2:]), min_size=1, max_size=3, unique=True)))
     return g.build()
 

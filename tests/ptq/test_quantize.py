@@ -370,12 +370,12 @@ def test_parameter_that_cannot_be_honoured(options: dict[str, Any], message: str
 
 
 def test_decisions_are_made_before_data_are_read() -> None:
-    def unreadable() -> Iterator[Array]:
-        raise RuntimeError("read")
-        yield  # pragma: no cover
+    class Unreadable:
+        def __iter__(self) -> Iterator[Array]:
+            raise AssertionError("the data are read")
 
     with pytest.raises(QuantizationError, match="nothing is left to quantize"):
-        plan_of(residual_network(), unreadable(), ignored_scope=IgnoredScope(patterns=[".*"]))
+        plan_of(residual_network(), Unreadable(), ignored_scope=IgnoredScope(patterns=[".*"]))
 
 
 def test_preset_and_model_type_reach_the_quantizers() -> None:

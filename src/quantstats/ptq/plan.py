@@ -33,7 +33,7 @@ class ActivationQuantizer:
     """A quantizer of activations.
 
     :param tensor: The tensor whose values decide the range: the one that is observed in calibration. It may be a
-        constant that an integer operation reads like an activation (an operand of an addition); then it is not observed.
+        constant that an integer operation reads like an activation (an operand of an addition): it is not observed.
     :param places: Where it acts. The first place is ``tensor`` itself; the others are tensors that hold the same values
         after operations that only move data, and share the scale so that those operations run on integers.
     :param config: Bits, scheme, granularity.
