@@ -15,11 +15,12 @@ CHANNELS = 8
 CLASSES = 4
 
 
-def _classifier(path: Path, *, batch: int | str = "batch", slow: int = 0) -> Path:
+def _classifier(path: Path, *, batch: int | str = "batch", slow: int = 0, opset: int = 17) -> Path:
     """Write a classifier of 1 x 8 x 8 images: Conv, Relu, GlobalAveragePool, Flatten, Gemm; and ArgMax on its scores.
 
     :param batch: Length of the batch axis, or its name if it is free.
     :param slow: Number of further convolutions, 64 channels wide, that only take time.
+    :param opset: Version of the operator set.
     """
     rng = np.random.default_rng(11)
 
@@ -54,7 +55,7 @@ def _classifier(path: Path, *, batch: int | str = "batch", slow: int = 0) -> Pat
         ],
         weights,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
