@@ -196,3 +196,41 @@ def test_header_of_the_model_stays() -> None:
     assert emitted.graph.input == model.graph.input
     assert [value.name for value in emitted.graph.output] == ["y"]
     assert emitted.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [(2, 3), (-1, -2)])
+def test_spatial_mean_is_a_global_average_pooling(axes: tuple[int, int], keepdims: int, opset: int) -> None:
+    b = ModelBuilder(opset)
+    x = b.input("x", "batch", 4, 6, 6)
+    if opset < 18:
+        b.op("ReduceMean", x, axes=axes, keepdims=keepdims, name="mean", out="y")
+    else:
+        b.op("ReduceMean", x, b.constant(np.int64(axes)), keepdims=keepdims, name="mean", out="y")
+    b.output("y")
+    model = b.build()
+    adapter = OnnxAdapter(model)
+    assert types(adapter) == ["GlobalAveragePool"] + ["Squeeze"] * (1 - keepdims)
+    assert adapter.graph().operation("mean").kind is OperationKind.POOLING
+    assert_computes_the_same(model, adapter, x=b.rng.normal(size=(2, 4, 6, 6)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((4, 6, 6), [1]), ((4, 6, 6), [3]), ((4, 6, 6), [1, 2, 3]), ((4, 6), [2])])
+def test_other_means_stay(shape: tuple[int, ...], axes: list[int]) -> None:
+    b = ModelBuilder()
+    b.output(b.op("ReduceMean", b.input("x", "batch", *shape), axes=axes))
+    assert types(OnnxAdapter(b.build())) == ["ReduceMean"]
+
+
+def test_types_behind_operators_of_other_domains_are_known() -> None:
+    b = ModelBuilder()
+    y = b.op("QuickGelu", b.input("x", "batch", 4), domain="com.microsoft", out="behind")
+    b.output(b.op("MatMul", b.op("Relu", y, out="further"), b.noise(4, 3), name="dense"))
+    model = b.build()
+    adapter = OnnxAdapter(model)
+    assert [adapter.graph().tensors[name].dtype for name in ("behind", "further")] == ["float32", "float32"]
+    feeds = {"x": b.rng.normal(size=(2, 4)).astype(np.float32)}
+    emitted = adapter.emit(min_max_plan(adapter, feeds))
+    assert {item.domain for item in emitted.opset_import} == {"", "com.microsoft"}
+    assert_computes_the_same(model, adapter, **feeds)

@@ -1,7 +1,7 @@
 """From a model as it was exported to the one that is quantized: constants and BatchNorm folded, names unique.
 
 onnxruntime's basic level does the folding, and yields standard operators only. What it leaves and what an integer
-kernel needs of a fully connected layer follows in `normalization`.
+kernel needs of pooling and fully connected layers follows in `spatial_mean` and `normalization`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
@@ -19,6 +20,7 @@ from quantstats.adapters.onnx.naming import UniqueNames
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
 from quantstats.adapters.onnx.opset import raise_opset
 from quantstats.adapters.onnx.scratch import ScratchDirectory
+from quantstats.adapters.onnx.spatial_mean import pool_spatial_means
 from quantstats.errors import ModelError
 
 # A serialized model must stay below 2 GiB. Constants above this total live in a file and are memory-mapped.
@@ -74,6 +76,8 @@ def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_
     _restore_names(folded, raised)
     # Shapes that cannot be inferred stay unknown, which everything here bears.
     common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(folded)
+    _complete_types(folded, loaded.source, None if scratch is None else scratch.path)
+    pool_spatial_means(folded.graph)
     normalize_fully_connected(folded.graph)
     common_passes.RemoveUnusedNodesPass()(folded)
     return CleanModel(folded, loaded.source, tuple(notes), None if scratch is None else scratch.path, scratch)
@@ -144,6 +148,30 @@ def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> i
         serialized.unlink()
         (directory / "source.data").unlink(missing_ok=True)
     return result
+
+
+def _complete_types(model: ir.Model, source: str, external_data: Path | None) -> None:
+    """Ask onnxruntime for the types that ONNX cannot infer: those behind operators of other domains."""
+    unknown = {
+        value.name: value for node in model.graph for value in node.outputs if value.name and value.dtype is None
+    }
+    if not unknown:
+        return
+    proto = ir.to_proto(model)
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
+    session = runtime.Session(
+        proto.SerializeToString(),
+        source=source,
+        level=runtime.OptimizationLevel.NONE,
+        external_data=external_data,
+    )
+    for name, (dtype, shape) in session.output_types().items():
+        value = unknown[name]
+        if dtype is not None:
+            value.dtype = ir.DataType.from_numpy(dtype)
+            if shape is not None:
+                value.shape = ir.Shape(shape)
 
 
 def _restore_header(folded: ir.Model, original: ir.Model) -> None:

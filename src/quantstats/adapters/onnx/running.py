@@ -14,8 +14,9 @@ from quantstats.adapters.protocol import Array, Sample
 from quantstats.errors import DataError, ParameterError
 
 # Every session holds a copy of the weights, in the layout of its kernels. The driver alternates between few sets of
-# taps, so a small number is enough.
+# taps, so a small number is enough; of a large model one copy is as much as one wants.
 _MAX_SESSIONS = 2
+_MAX_SESSIONS_OF_LARGE_MODEL = 1
 
 
 class TappedRunner:
@@ -66,7 +67,8 @@ class TappedRunner:
     def _session(self, taps: frozenset[str]) -> Session:
         session = self._sessions.get(taps)
         if session is None:
-            while len(self._sessions) >= _MAX_SESSIONS:
+            large = self._clean.external_data is not None
+            while len(self._sessions) >= (_MAX_SESSIONS_OF_LARGE_MODEL if large else _MAX_SESSIONS):
                 self._sessions.popitem(last=False)
             session = Session(
                 self._with_outputs(taps),

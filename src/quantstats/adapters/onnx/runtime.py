@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from quantstats.adapters.protocol import Array
@@ -23,6 +24,22 @@ _LOG_FATAL = 4
 # one name, so that a bias would be called after another layer. MatMulAddFusion turns a three-dimensional MatMul into
 # Reshape, Gemm, Reshape if all dimensions are known, and so changes the graph with the exporter's batch dimension.
 _UNWANTED_OPTIMIZERS = ("ConstantSharing", "MatMulAddFusion")
+
+
+# What onnxruntime calls the element types that matter here.
+_NUMPY_TYPES = {
+    f"tensor({name})": np.dtype(numpy_name)
+    for name, numpy_name in {
+        "float": "float32",
+        "double": "float64",
+        "float16": "float16",
+        "int8": "int8",
+        "uint8": "uint8",
+        "int32": "int32",
+        "int64": "int64",
+        "bool": "bool",
+    }.items()
+}
 
 
 class OptimizationLevel(enum.Enum):
@@ -94,6 +111,15 @@ class Session:
         except Exception as error:
             raise ModelError(f"{self._source} cannot be run by onnxruntime: {one_line(error)}") from error
         return dict(zip(outputs, values, strict=True))
+
+    def output_types(self) -> dict[str, tuple[np.dtype[Any] | None, tuple[int | str | None, ...] | None]]:
+        """Element type and shape of each output; ``None`` for what is no tensor of a NumPy type."""
+        found: dict[str, tuple[np.dtype[Any] | None, tuple[int | str | None, ...] | None]] = {}
+        for output in self._session.get_outputs():
+            dtype = _NUMPY_TYPES.get(output.type)
+            # onnxruntime gives [] both for a scalar and for an unknown rank.
+            found[output.name] = (dtype, tuple(output.shape) or None)
+        return found
 
 
 def write_cleaned(
