@@ -154,6 +154,28 @@ def test_weights_have_a_scale_per_channel_of_the_largest_magnitude() -> None:
         assert weight.quantizer.axis == weight.channel_axis
 
 
+def test_symmetric_weights_are_signed_and_balanced_around_zero() -> None:
+    """Even where no weight is negative: integer kernels take signed weights, and -128 has no positive counterpart."""
+    b = NetworkBuilder()
+    weight = b.constant("w", np.linspace(0, 1, 8).reshape(4, 2))
+    network = b.build(b.layer("dense", "dense", b.input("x", None, 4), weight))
+    (found,) = plan_of(network, [np.ones((1, 4), np.float32)]).weights
+    assert found.quantizer is not None
+    assert (found.quantizer.level_low, found.quantizer.level_high) == (-127, 127)
+
+
+def test_constant_operand_of_an_addition_is_ranged_by_its_values() -> None:
+    b = NetworkBuilder()
+    shift = b.constant("shift", np.linspace(-3, 2, 8).reshape(1, 8, 1, 1))
+    x = b.layer("add", "add", b.conv("conv0", b.input("image", None, 3, 8, 8), (3, 8)), shift)
+    network = b.build(b.conv("conv1", x, (8, 4)))
+    plan = plan_of(network, images(8))
+    assert plan.decisions["add"].quantized
+    assert float(activation(plan, "shift").input_high) == pytest.approx(3)
+    assert [w.tensor for w in plan.weights] == ["conv0.weight", "conv1.weight"]
+    assert sqnr(network, NumpyAdapter(network).emit(plan), images(8), "conv1.out") > 24
+
+
 def test_half_range_weights_stay_within_64() -> None:
     network = residual_network()
     advanced = AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE)
@@ -179,6 +201,19 @@ def test_every_range_estimator(name: str, preset: QuantizationPreset) -> None:
     network = residual_network()
     quantized = quantize(NumpyAdapter(network), data, preset=preset, advanced_parameters=advanced, progress=False)
     assert sqnr(network, quantized, data, "classify.out") > 18
+
+
+def test_histogram_clips_more_where_levels_are_few() -> None:
+    high = {}
+    for bits in (4, 8):
+        advanced = AdvancedQuantizationParameters(
+            activations_quantization_params=QuantizationParameters(num_bits=bits),
+            activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
+        )
+        high[bits] = activation(
+            plan_of(residual_network(), images(8), advanced_parameters=advanced), "image"
+        ).input_high
+    assert high[4] < 0.9 * high[8]
 
 
 def test_weight_range_estimator() -> None:

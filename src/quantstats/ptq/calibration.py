@@ -70,7 +70,7 @@ def _estimator(
 ) -> RangeEstimator:
     resolved = resolve(params, is_weight=False, per_channel=quantizer.config.per_channel)
     symmetric = quantizer.config.mode is QuantizationMode.SYMMETRIC
-    kept = set() if quantizer.channel_axis is None else {quantizer.channel_axis % rank}
+    kept = set() if quantizer.channel_axis is None else {quantizer.channel_axis}
     aggregated: tuple[int, ...] = (0,)
     if batchwise and rank > 0 and 0 not in kept:
         # Items of axis 0 stay apart when a sample is reduced, and are pooled with the samples: axis 0 of a reduced

@@ -40,10 +40,8 @@ def fill_ranges(
         if graph.tensors[tensor].constant:
             activations[tensor] = _of_constant(adapter, tensor, config, activation.channel_axis, weight_params)
         else:
-            rank = _rank(graph, tensor)
-            activations[tensor] = _quantizer(
-                estimators[tensor], tensor, config, _positive(activation.channel_axis, rank), half_range=False
-            )
+            axis = activation.channel_axis
+            activations[tensor] = _quantizer(estimators[tensor], tensor, config, axis, half_range=False)
     weights = {
         (weight.tensor, weight.channel_axis): _of_constant(
             adapter, weight.tensor, weight.config, weight.channel_axis, weight_params, half_range=weight.half_range
@@ -57,13 +55,12 @@ def _of_constant(
     adapter: ModelAdapter[Any],
     tensor: str,
     config: QuantizerConfig,
-    channel_axis: int | None,
+    axis: int | None,
     params: RangeEstimatorParameters | None,
     *,
     half_range: bool = False,
 ) -> Quantizer:
     values = adapter.constant(tensor)
-    axis = _positive(channel_axis, values.ndim)
     reduced = None if axis is None else tuple(other for other in range(values.ndim) if other != axis)
     estimator = RangeEstimator(
         resolve(params, is_weight=True, per_channel=config.per_channel),
@@ -85,12 +82,3 @@ def _quantizer(
         return quantizer_from_range(low, high, config, half_range, axis=axis)
     except QuantizationError as error:
         raise type(error)(f"tensor {tensor!r}: {error}") from error
-
-
-def _rank(graph: QuantizationGraph, tensor: str) -> int | None:
-    shape = graph.tensors[tensor].shape
-    return None if shape is None else len(shape)
-
-
-def _positive(axis: int | None, rank: int | None) -> int | None:
-    return axis if axis is None or rank is None or axis >= 0 else axis + rank
