@@ -26,6 +26,19 @@ struct ReduceOutput {
 // Scratch memory of every kernel of the reduce family; 64-byte aligned.
 constexpr size_t kReduceScratchBytes = 512 * 1024;
 
+// Equal bins: `edges` holds bins + 1 of them, float for float32, float16 and bfloat16 input, double for float64. The
+// kernel adds to `counts`. A value outside [edges[0], edges[bins]] or NaN is left out.
+struct HistogramArguments {
+  const void* edges;
+  int64_t bins;
+  int64_t* counts;
+};
+
+constexpr int64_t kSubHistogramBins = 16384;  // up to here a histogram has sub-histograms
+
+// Scratch memory of every kernel of the histogram family; 64-byte aligned.
+constexpr size_t kHistogramScratchBytes = 640 * 1024;
+
 enum class QType : uint8_t { int8, uint8, int16, uint16, int32 };
 
 // Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel axis.

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   TargetClass target = register_target(module);
   register_reduce(target);
   register_round(target);
+  register_histogram(target);
   publish_targets(module);
   register_c_api(module);
 }

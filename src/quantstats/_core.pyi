@@ -19,6 +19,10 @@ class Target:
     def moments(
         self, x: ArrayLike, axis: _Axis, keepdims: bool
     ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+    def histogram(
+        self, x: ArrayLike, bins: int, range: tuple[float, float] | None
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
+    def bit_histogram(self, x: ArrayLike, counts: NDArray[np.uint64]) -> int: ...
     def quantize_linear(
         self,
         x: ArrayLike,

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     NanPolicy = Literal["raise", "ignore", "propagate"]
     Values = NDArray[Any] | np.floating[Any]
 
-__all__ = ["abs_max", "dequantize_linear", "fake_quantize", "mean", "min_max", "quantize_linear"]
+__all__ = [
+    "abs_max",
+    "bit_histogram",
+    "dequantize_linear",
+    "fake_quantize",
+    "histogram",
+    "mean",
+    "min_max",
+    "quantize_linear",
+]
 
 
 def min_max(
@@ -58,6 +67,41 @@ def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy:
     once to the dtype of the result. Opposite infinities give NaN.
     """
     return _active.mean(x, axis, keepdims, nan_policy)
+
+
+def histogram(
+    x: ArrayLike, bins: int, range: tuple[float, float] | None = None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return counts in equal bins, and the bin edges, equal to those of ``numpy.histogram(x, bins, range)``.
+
+    A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both. float16
+    and bfloat16 input counts as ``x.astype(numpy.float32)``.
+
+    :param x: array of any shape and strides.
+    :param bins: number of bins, at least 1.
+    :param range: lowest and highest edge, both finite; values outside and NaN are left out. None takes the least and
+        the greatest value of `x`, which must then be finite. Equal edges are moved apart by 0.5 on either side.
+    :return: int64 counts of shape (`bins`,) and edges of shape (`bins` + 1,), of the dtype that NumPy gives them.
+    :raises ValueError: if `bins` is not positive, `range` is not finite or descends, its edges cannot be told apart in
+        their dtype, or `range` is None and `x` holds NaN or Inf.
+    :raises TypeError: if `bins` is no integer or `range` no pair.
+    """
+    return _active.histogram(x, bins, range)
+
+
+def bit_histogram(x: ArrayLike, counts: NDArray[np.uint64]) -> int:
+    """Add the values of ``x`` to 65,536 counters and return the number of NaN, which are not counted.
+
+    The counter of a value is the upper half h of its float32 bits (sign, exponent, 7 bits of mantissa), so ordered that
+    counters ascend with the values: ``~h`` for a set sign bit, else ``h | 0x8000``. Every bin but those next to zero is
+    1/128 of a power of two wide. Infinities have bins of their own. float64 is cut to float32 towards zero, as the bins
+    cut float32.
+
+    :param x: array of any shape and strides.
+    :param counts: writeable, C-contiguous uint64 array of shape (65536,), changed in place.
+    :raises TypeError: if `counts` is another kind of array.
+    """
+    return _active.bit_histogram(x, counts)
 
 
 def quantize_linear(
