@@ -313,7 +313,6 @@ def test_progress_bar_is_silent_where_there_is_no_terminal(capsys: pytest.Captur
 def test_progress_bar_shows_samples_and_tensors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("rich")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
