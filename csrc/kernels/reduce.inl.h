@@ -352,8 +352,20 @@ void reduce_panel(const char* const* rows, int n_rows, int width, Columns<Elemen
       for (int j = 0; j < vectors; ++j) {
         special = special || any(eq(low[j], set1(static_cast<T>(-__builtin_inf())))) ||
                   any(eq(high[j], set1(static_cast<T>(__builtin_inf()))));
-        store(c.min + at + j * V::lanes, min(low[j], load(c.min + at + j * V::lanes)));
-        store(c.max + at + j * V::lanes, max(high[j], load(c.max + at + j * V::lanes)));
+        // Lanes behind the last column hold the fill, and in the last rows of a folded run they are live columns.
+        const int lanes = n - j * V::lanes;
+        if (lanes <= 0) break;
+        T* c_min = c.min + at + j * V::lanes;
+        T* c_max = c.max + at + j * V::lanes;
+        const V lowest = min(low[j], load(c_min));
+        const V highest = max(high[j], load(c_max));
+        if (lanes >= V::lanes) {
+          store(c_min, lowest);
+          store(c_max, highest);
+        } else {
+          store_partial(c_min, lowest, lanes);
+          store_partial(c_max, highest, lanes);
+        }
       }
     }
     if constexpr ((want & kSum) != 0) {
