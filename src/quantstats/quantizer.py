@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantstats import _twins
+from quantstats import _twins, kernels
 from quantstats._validation import check_bool, check_member, check_num_bits
 from quantstats.errors import NonFiniteError, ParameterError
 from quantstats.parameters import QuantizationMode
@@ -159,8 +159,6 @@ class Quantizer:
 
     def quantize(self, x: npt.NDArray[Any], *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Levels of the real values `x`, as `dtype`: round(x / scale) half to even, plus zero point, saturated."""
-        from quantstats import kernels
-
         return kernels.quantize_linear(
             x,
             self.scale,
@@ -174,14 +172,10 @@ class Quantizer:
 
     def dequantize(self, q: npt.NDArray[Any], *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Real values of the levels `q`: (q - zero_point) * scale, as float32."""
-        from quantstats import kernels
-
         return kernels.dequantize_linear(q, self.scale, self.zero_point, axis=self.axis, out=out)
 
     def fake_quantize(self, x: npt.NDArray[Any], *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """`dequantize(quantize(x))` in one pass."""
-        from quantstats import kernels
-
         return kernels.fake_quantize(
             x, self.scale, self.zero_point, axis=self.axis, qmin=self.clip_low, qmax=self.clip_high, out=out
         )

@@ -43,7 +43,7 @@ def summarize(x: Array, axis: Axes = None, *, quantiles: Sequence[float] = (), n
     if np.any(nan) or np.any(inf):
         if nan_policy == "raise":
             raise ValueError("NaN or Inf")
-        wide = np.nan_to_num(wide)
+        wide = np.where(np.isfinite(wide), wide, 0.0)
     return Summary(
         min=np.asarray(wide.min(axes) + 0.0, dtype),
         max=np.asarray(wide.max(axes) + 0.0, dtype),

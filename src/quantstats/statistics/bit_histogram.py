@@ -60,7 +60,7 @@ class BitHistogram:
         """The same distribution in `bins` bins of equal width from the minimum to the maximum.
 
         A bit bin is taken as evenly filled, so its count is divided among the bins that it overlaps. At least one
-        value must have been counted, and the minimum lie below the maximum.
+        value must have been counted. If all are equal they are in the last bin.
 
         :param with_zeros: False leaves out the values that are zero (or denormal).
         """

@@ -194,10 +194,9 @@ class RangeEstimator:
         if not self._num_samples:
             raise DataError("a range needs at least one sample and none was collected; give calibration data")
         minimum, maximum = self._histogram.minimum, self._histogram.maximum
-        if minimum < maximum:
-            counts = self._histogram.uniform(BINS, with_zeros=False)
-            minimum, maximum = least_error_range(counts, minimum, maximum, num_bits=num_bits, symmetric=self._symmetric)
-        return np.asarray(minimum, np.float32), np.asarray(maximum, np.float32)
+        counts = self._histogram.uniform(BINS, with_zeros=False)
+        low, high = least_error_range(counts, minimum, maximum, num_bits=num_bits, symmetric=self._symmetric)
+        return np.asarray(low, np.float32), np.asarray(high, np.float32)
 
     def _settings(self) -> tuple[RangeEstimatorParameters, tuple[int, ...] | None, tuple[int, ...], bool]:
         return self._params, self._reduction_axes, self._aggregation_axes, self._symmetric

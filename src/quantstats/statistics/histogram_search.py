@@ -57,21 +57,22 @@ def least_error_range(
 ) -> tuple[float, float]:
     """The range within [`minimum`, `maximum`] with the least quantization error; the wider one of equals.
 
-    :param counts: [bins], counts in equal bins from `minimum` to `maximum`. Leave zeros out: they have no error.
+    :param counts: [bins], counts in equal bins from `minimum` to `maximum`. Leave zeros out: they have no error. A
+        distribution of one value, or of zeros alone, gives the whole range.
     :param num_bits: bit width of the quantizer.
     :param symmetric: True gives (-high, high) for data with negative values (high may be -minimum), (0, high) for
         other data. False gives a free lower and upper bound, the lower not above zero unless `minimum` is, the upper
         not below zero unless `maximum` is.
     """
+    largest = max(-minimum, maximum)
+    signed = minimum < 0
     if not minimum < maximum or not counts.any():
-        return minimum, maximum
+        return (-largest if signed else 0.0, largest) if symmetric else (minimum, maximum)
     bins = counts.size
     width = (maximum - minimum) / bins
     steps = (1 << num_bits) - 1
 
     if symmetric:
-        largest = max(-minimum, maximum)
-        signed = minimum < 0
 
         def symmetric_errors(candidates: list[tuple[int, int]]) -> Float64Array:
             high = largest * np.array([end for _, end in candidates]) / bins

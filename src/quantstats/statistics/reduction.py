@@ -98,7 +98,7 @@ def _summarize_into(
     summary = kernels.summarize(x, axes, quantiles=quantiles, nan_policy="ignore")
     if abs_quantiles:
         require_finite(x, summary)
-        of_magnitudes = kernels.abs_quantile(x, abs_quantiles, axes)
+        of_magnitudes = np.asarray(kernels.abs_quantile(x, abs_quantiles, axes))
     for column in columns:
         kind = column.statistics_type
         if kind is StatisticsType.QUANTILE:

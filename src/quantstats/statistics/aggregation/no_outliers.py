@@ -22,7 +22,7 @@ def inliers(matrix: Array, probability: float) -> npt.NDArray[np.bool_]:
     1 - `probability`. A column where that holds for all values keeps them all: both values of a pair lie outside the
     quantiles between them, and dropping both would leave nothing to estimate a range from.
     """
-    low, high = kernels.quantile(matrix, (probability, 1.0 - probability), 0)
+    low, high = np.asarray(kernels.quantile(matrix, (probability, 1.0 - probability), 0))
     kept = np.asarray((matrix >= low) & (matrix <= high))
     return kept | ~kept.any(axis=0)
 

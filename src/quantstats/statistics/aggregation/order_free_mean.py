@@ -32,7 +32,8 @@ def order_free_mean(matrix: npt.NDArray[Any], kept: npt.NDArray[np.bool_] | None
         mean = _compensated_sum(terms * _SCALE) / counts / _SCALE
     else:
         mean = _compensated_sum(terms) / counts
-    return mean.astype(matrix.dtype)
+    result: npt.NDArray[Any] = mean.astype(matrix.dtype)
+    return result
 
 
 def _compensated_sum(terms: Float64Array) -> Float64Array:
