@@ -31,7 +31,9 @@ def min_max_plan(adapter: OnnxAdapter, sample: Mapping[str, Array], **options: A
 
 def with_min_max(adapter: OnnxAdapter, plan: QuantizationPlan, sample: Mapping[str, Array]) -> QuantizationPlan:
     """The plan with ranges of one sample."""
-    observed = adapter.run(sample, [q.tensor for q in plan.activations])
+    tensors = adapter.graph().tensors
+    observed = dict(adapter.run(sample, [q.tensor for q in plan.activations if not tensors[q.tensor].constant]))
+    observed |= {q.tensor: adapter.constant(q.tensor) for q in plan.activations if tensors[q.tensor].constant}
     activations = {q.tensor: _quantizer(observed[q.tensor], q.config, q.channel_axis) for q in plan.activations}
     weights = {
         (w.tensor, w.channel_axis): _quantizer(adapter.constant(w.tensor), w.config, w.channel_axis, w.half_range)

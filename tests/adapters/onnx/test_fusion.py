@@ -141,6 +141,11 @@ def _between_convolutions(follower: Callable[[ModelBuilder, str, str], str]) -> 
     return build
 
 
+def _four(b: ModelBuilder) -> list[str]:
+    """Start, end and axis of a slice that leaves the last four channels."""
+    return [b.constant([1]), b.constant([5]), b.constant([1])]
+
+
 FOLLOWERS: dict[str, tuple[Callable[[ModelBuilder, str, str], str], set[str]]] = {
     "add": (lambda b, p, q: b.op("Add", p, q), {"QLinearAdd"}),
     "add relu": (lambda b, p, q: b.op("Relu", b.op("Add", p, q)), {"QLinearAdd"}),
@@ -149,6 +154,14 @@ FOLLOWERS: dict[str, tuple[Callable[[ModelBuilder, str, str], str], set[str]]] =
     "concat of relus": (
         lambda b, p, q: b.op("Concat", b.op("Relu", p), b.op("Relu", q), axis=1, out="concat"),
         {"QLinearConcat"},
+    ),
+    "add constant": (lambda b, p, q: b.op("Add", b.noise(1, 4, 8, 8), b.op("Add", p, q)), {"QLinearAdd"}),
+    "mul constant": (lambda b, p, q: b.op("Mul", b.op("Add", p, q), b.positive(4, 1, 1)), {"QLinearAdd", "QLinearMul"}),
+    "concat constant": (
+        lambda b, p, q: b.op(
+            "Slice", b.op("Concat", b.op("Add", p, q), b.noise(3, 1, 8, 8, name="more"), axis=1), *_four(b)
+        ),
+        {"QLinearAdd", "QLinearConcat", "Slice"},
     ),
     "average pool": (
         lambda b, p, q: b.op("AveragePool", b.op("Add", p, q), kernel_shape=[2, 2], strides=[2, 2]),

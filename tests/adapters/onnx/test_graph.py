@@ -88,7 +88,14 @@ def test_bias_that_follows_a_batched_matmul_is_reported() -> None:
     product = b.op("MatMul", b.input("x", "batch", 3, 5), b.noise(5, 7))
     b.output(b.op("Add", b.noise(7, name="the bias"), product))
     assert only(b.build(), "MatMul").bias == "the bias"
-    assert only(b.build(), "Add").kind is OperationKind.FLOAT
+    addition = only(b.build(), "Add")
+    assert addition.kind is OperationKind.ELEMENTWISE
+    assert addition.activations == (1,)
+
+
+def test_concat_with_a_constant() -> None:
+    operation = described(lambda b: b.op("Concat", b.noise(1, 5), b.input("x", 2, 5), axis=0), "Concat")
+    assert (operation.kind, operation.activations) == (OperationKind.CONCAT, (1,))
 
 
 def test_convolution_with_computed_weight_or_bias_stays_in_floating_point() -> None:
@@ -117,7 +124,9 @@ def test_elementwise(op_type: str, kind: OperationKind) -> None:
     assert both.kind is kind
     assert both.activations == ((0, 1) if kind is OperationKind.ELEMENTWISE else ())
     one = described(lambda b: b.op(op_type, b.input("x", 2, 5), b.noise(5)), op_type)
-    assert one.kind is OperationKind.FLOAT
+    assert one.kind is kind
+    assert one.activations == ((0,) if kind is OperationKind.ELEMENTWISE else ())
+    assert one.weight is None
 
 
 @pytest.mark.parametrize(

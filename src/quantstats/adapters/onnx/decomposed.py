@@ -37,15 +37,21 @@ _NORMALIZERS = frozenset({"Softmax", "LogSoftmax"})
 
 
 def is_step_of_function(node: ir.Node) -> bool:
-    """Whether an Add or Mul of two activations belongs to a decomposed function.
+    """Whether an Add or Mul belongs to a decomposed function.
 
-    It does if an operand is a step itself (through any elementwise operations with constants), if it squares a tensor,
-    or if all that reads it is a softmax.
+    It does if an operand is a step itself (through any elementwise operations with constants), if it is a power of a
+    tensor, if it scales or shifts what belongs to one, or if all that reads it is a softmax.
     """
-    if _is_power(node) or any(_is_step(operand) for operand in node.inputs):
+    if _is_power(node) or any(_is_step(operand) for operand in node.inputs) or _rescales_function(node):
         return True
     uses = list(node.outputs[0].uses())
     return bool(uses) and all(use.node.op_type in _NORMALIZERS for use in uses)
+
+
+def _rescales_function(node: ir.Node) -> bool:
+    activations = [operand for operand in node.inputs if operand is not None and not is_constant(operand)]
+    inner = activations[0].producer() if len(activations) == 1 else None
+    return inner is not None and inner.op_type in ("Add", "Mul") and inner.domain == "" and is_step_of_function(inner)
 
 
 def _is_step(value: ir.Value | None) -> bool:

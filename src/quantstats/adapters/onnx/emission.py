@@ -106,7 +106,15 @@ class _Emission:
         stored = stored_levels(quantizer, unsigned=True, opset=self._opset)
         pair = self._pair(activation.tensor, stored)
         for place in activation.places:
-            self._quantize_place(place, pair)
+            constant = self._graph.initializers.get(place.tensor)
+            if constant is not None and constant.const_value is not None:
+                # An operand of an addition or concatenation; its kernel wants the type of the other operand.
+                array = quantize_constant(quantizer, stored, constant.const_value.numpy())
+                levels = self._constant(f"{place.tensor}_quantized", array)
+                dequantized = self._dequantize(place.tensor, levels, pair, before=self._first_node())
+                self._rewire(place.readers, place.tensor, dequantized, stored)
+            else:
+                self._quantize_place(place, pair)
 
     def _quantize_place(self, place: Place, pair: _Pair) -> None:
         value = self._values.get(place.tensor)
@@ -324,8 +332,11 @@ class _Emission:
         elif producer is not None:
             self._graph.insert_after(producer, node)
         else:
-            self._graph.insert_before(self._graph[0], node)
+            self._graph.insert_before(self._first_node(), node)
         return value
+
+    def _first_node(self) -> ir.Node:
+        return self._graph[0]
 
     def _constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
         unique = self._tensor_names.unique(name)

@@ -9,7 +9,8 @@ from quantstats.adapters.onnx.decomposed import is_constant, is_step_of_function
 from quantstats.adapters.onnx.operators import OPERATORS, Operator
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Tensor, Weight
 
-# Kinds that quantization is for; the others follow them.
+# Kinds that quantization is for; the others follow them. Of those, some read constants beside activations.
+_WITH_CONSTANTS = frozenset({OperationKind.ELEMENTWISE, OperationKind.CONCAT})
 _WITH_WEIGHT = frozenset({OperationKind.CONVOLUTION, OperationKind.TRANSPOSED_CONVOLUTION, OperationKind.MATMUL})
 
 
@@ -68,8 +69,7 @@ def _describe(node: ir.Node, operator: Operator) -> _Description | None:
 
     if operator.kind in _WITH_WEIGHT:
         return _with_weight(node, operator, constants, activations)
-    if constants:
-        # Of data that are constant there is nothing to observe; onnxruntime has folded all but the odd ones.
+    if not activations or (constants and operator.kind not in _WITH_CONSTANTS):
         return None
     if operator.kind is OperationKind.ELEMENTWISE and is_step_of_function(node):
         return None
