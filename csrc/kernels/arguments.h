@@ -39,6 +39,23 @@ constexpr int64_t kSubHistogramBins = 16384;  // up to here a histogram has sub-
 // Scratch memory of every kernel of the histogram family; 64-byte aligned.
 constexpr size_t kHistogramScratchBytes = 640 * 1024;
 
+// a [m, k] of uint8 times b [k, n] of int8; strides in bytes. `out` [m, n] is contiguous. No size is zero.
+struct SaturatingProduct {
+  const char* a;
+  int64_t a_row;
+  int64_t a_column;
+  const char* b;
+  int64_t b_row;
+  int64_t b_column;
+  int32_t* out;
+  int64_t m;
+  int64_t k;
+  int64_t n;
+};
+
+// Scratch memory of every kernel of the saturate family, whatever the sizes; 64-byte aligned.
+constexpr size_t kSaturateScratchBytes = 272 * 1024;
+
 enum class QType : uint8_t { int8, uint8, int16, uint16, int32 };
 
 // Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel axis.

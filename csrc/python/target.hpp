@@ -25,6 +25,7 @@ void publish_targets(pybind11::module_& module);
 void register_reduce(TargetClass& target);
 void register_round(TargetClass& target);
 void register_histogram(TargetClass& target);
+void register_saturate(TargetClass& target);
 void register_c_api(pybind11::module_& module);
 
 }  // namespace qs::python

@@ -297,6 +297,21 @@ QS_INLINE vf64 whole(vf64 x) {
   return x;
 }
 
+// Four bytes in every lane, low address first.
+QS_INLINE vi32 load_bytes(const int8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) {
+  return {_mm256_madd_epi16(_mm256_maddubs_epi16(u.v, s.v), _mm256_set1_epi16(1))};
+}
+// A pair has saturated where its sum differs from the sum that wraps around. A single product fits 16 bits.
+QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
+  const __m256i even =
+      _mm256_mullo_epi16(_mm256_and_si256(u.v, _mm256_set1_epi16(0xff)), _mm256_srai_epi16(_mm256_slli_epi16(s.v, 8), 8));
+  const __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(u.v, 8), _mm256_srai_epi16(s.v, 8));
+  const __m256i same = _mm256_cmpeq_epi16(_mm256_add_epi16(even, odd), _mm256_maddubs_epi16(u.v, s.v));
+  const __m256i one = _mm256_set1_epi16(1);
+  return {_mm256_madd_epi16(_mm256_andnot_si256(same, one), one)};
+}
+
 // While it lives, denormals are read and written as zero, exceptions are masked, and rounding is to nearest even.
 struct FlushDenormals {
   uint32_t saved = _mm_getcsr();

@@ -261,6 +261,21 @@ QS_INLINE vf64 whole(vf64 x) {
   return x;
 }
 
+// Four bytes in every lane, low address first.
+QS_INLINE vi32 load_bytes(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
+QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) {
+  return {_mm512_madd_epi16(_mm512_maddubs_epi16(u.v, s.v), _mm512_set1_epi16(1))};
+}
+// A pair has saturated where its sum differs from the sum that wraps around. A single product fits 16 bits.
+QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
+  const __m512i even =
+      _mm512_mullo_epi16(_mm512_and_si512(u.v, _mm512_set1_epi16(0xff)), _mm512_srai_epi16(_mm512_slli_epi16(s.v, 8), 8));
+  const __m512i odd = _mm512_mullo_epi16(_mm512_srli_epi16(u.v, 8), _mm512_srai_epi16(s.v, 8));
+  const __mmask32 saturated = _mm512_cmpneq_epi16_mask(_mm512_add_epi16(even, odd), _mm512_maddubs_epi16(u.v, s.v));
+  const __m512i one = _mm512_set1_epi16(1);
+  return {_mm512_madd_epi16(_mm512_maskz_mov_epi16(saturated, one), one)};
+}
+
 // While it lives, denormals are read and written as zero, exceptions are masked, and rounding is to nearest even.
 struct FlushDenormals {
   uint32_t saved = _mm_getcsr();

@@ -165,6 +165,19 @@ QS_INLINE vi32 shift_right_logical(vi32 a) {
 QS_INLINE vf32 whole(vf32 x) { return x; }
 QS_INLINE vf64 whole(vf64 x) { return x; }
 
+// Four bytes in every lane, low address first.
+QS_INLINE vi32 load_bytes(const int8_t* p) { return {read<int32_t>(p)}; }
+QS_INLINE int32_t pair_sum(vi32 u, vi32 s, int i) {
+  const int32_t low = ((u.v >> 8 * i) & 0xff) * static_cast<int8_t>(s.v >> 8 * i);
+  return low + ((u.v >> (8 * i + 8)) & 0xff) * static_cast<int8_t>(s.v >> (8 * i + 8));
+}
+QS_INLINE int32_t saturate16(int32_t x) { return x < -32768 ? -32768 : x > 32767 ? 32767 : x; }
+QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) { return {saturate16(pair_sum(u, s, 0)) + saturate16(pair_sum(u, s, 2))}; }
+QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
+  const int32_t low = pair_sum(u, s, 0), high = pair_sum(u, s, 2);
+  return {(low != saturate16(low)) + (high != saturate16(high))};
+}
+
 // Denormals are not slow enough here to matter, and the rounding mode is the caller's.
 struct FlushDenormals { FlushDenormals() {} };
 

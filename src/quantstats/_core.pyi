@@ -19,6 +19,9 @@ class Target:
     def moments(
         self, x: ArrayLike, axis: _Axis, keepdims: bool
     ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+    def saturating_matmul(
+        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: bool
+    ) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]: ...
     def histogram(
         self, x: ArrayLike, bins: int, range: tuple[float, float] | None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...

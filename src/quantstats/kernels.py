@@ -21,7 +21,7 @@ a repeated axis and for a reduction over no elements.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from quantstats._core import _active
 
@@ -42,6 +42,7 @@ __all__ = [
     "mean",
     "min_max",
     "quantize_linear",
+    "saturating_matmul",
 ]
 
 
@@ -67,6 +68,32 @@ def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy:
     once to the dtype of the result. Opposite infinities give NaN.
     """
     return _active.mean(x, axis, keepdims, nan_policy)
+
+
+@overload
+def saturating_matmul(
+    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: Literal[False] = ...
+) -> NDArray[np.int32]: ...
+@overload
+def saturating_matmul(
+    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: Literal[True]
+) -> tuple[NDArray[np.int32], int]: ...
+def saturating_matmul(
+    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: bool = False
+) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]:
+    """Return ``a_u8 @ b_s8`` as CPUs without VNNI compute it, by ``vpmaddubsw`` and ``vpmaddwd``.
+
+    The products of elements 2i and 2i + 1 of the reduction axis are added and saturated to 16 bits; the pairs are added
+    in 32 bits, which wrap around. An odd length is padded with a zero. Uses 272 KB of scratch memory.
+
+    :param a_u8: uint8 matrix [M, K], of any strides.
+    :param b_s8: int8 matrix [K, N], of any strides.
+    :param return_count: also return how many of the M * ceil(K / 2) * N pairs saturated; takes about twice the time.
+    :return: int32 matrix [M, N], or that and the count.
+    :raises ValueError: if an argument is no matrix, or the shapes do not match.
+    :raises TypeError: if an argument has another dtype.
+    """
+    return _active.saturating_matmul(a_u8, b_s8, return_count)
 
 
 def histogram(
