@@ -11,6 +11,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# What [build-system] in pyproject.toml requires, and what scikit-build-core adds where the system has none.
+BUILD_TOOLS := "scikit-build-core>=1.1" "pybind11>=3.1" "cython>=3.3.1" "cython-cmake>=0.3" "cmake>=3.26" "ninja>=1.11"
+
 VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := examples/digits
@@ -45,17 +48,24 @@ picture: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) build
 
-# pip reinstalls a local directory whatever its version, and CMake rebuilds only what changed (build/ is kept).
-$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+# Without build isolation CMake and the compilers' include paths stay the same from build to build, so that only what
+# changed is compiled again (build/ is kept). pip reinstalls a local directory whatever its version.
+INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation
+
+$(VENV)/.installed: $(VENV)/.build-tools $(SOURCES)
 	@echo "building and installing into $(VENV)"
-	$(BIN)/python -m pip install --quiet ".[onnx,cli]"
+	$(INSTALL) ".[onnx,cli]"
 	@touch $@
 
 # More than the demo needs, so the demo need not install again.
-$(VENV)/.installed-for-tests: $(VENV)/.created $(SOURCES)
+$(VENV)/.installed-for-tests: $(VENV)/.build-tools $(SOURCES)
 	@echo "building and installing into $(VENV), with what the tests need"
-	$(BIN)/python -m pip install --quiet ".[test]"
+	$(INSTALL) ".[test]"
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.build-tools: $(VENV)/.created Makefile
+	$(BIN)/python -m pip install --quiet $(BUILD_TOOLS)
+	@touch $@
 
 # Some systems ship Python without ensurepip; the pip that is there can then install itself into the environment.
 $(VENV)/.created:
