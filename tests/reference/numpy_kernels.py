@@ -6,6 +6,7 @@ float64, quantile ranks and interpolation too; results are float64 for float64 i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -76,19 +77,35 @@ def median(x: Array, axis: Axes = None) -> Array:
     return quantile(x, 0.5, axis)
 
 
-def median_no_outliers(x: Array, axis: int = 0, *, quantile: float = 1e-4) -> Array:
-    """Median of what lies within the quantiles, of a matrix over axis 0; NaN where nothing does."""
-    low, high = globals()["quantile"](x, (quantile, 1.0 - quantile), axis)
+def _inliers(x: Array, probability: float) -> list[Array]:
+    """Per column of a matrix, the values within its quantiles; all of them if that leaves none."""
     columns = []
-    for column, below, above in zip(x.T, low, high, strict=True):
-        kept = column[(column >= below) & (column <= above)]
-        columns.append(np.quantile(kept.astype(np.float64), 0.5) if kept.size else np.nan)
-    return np.asarray(columns, _result_dtype(x))
+    for column in x.T.astype(np.float64):
+        low, high = np.quantile(column, [probability, 1.0 - probability])
+        kept = column[(column >= low) & (column <= high)]
+        columns.append(kept if kept.size else column)
+    return columns
+
+
+def mean_no_outliers(x: Array, axis: int = 0, *, quantile: float = 1e-4) -> Array:
+    """Mean of what lies within the quantiles, of a matrix over axis 0, from an exact sum."""
+    assert axis == 0
+    return np.asarray([math.fsum(column) / column.size for column in _inliers(x, quantile)], _result_dtype(x))
+
+
+def median_no_outliers(x: Array, axis: int = 0, *, quantile: float = 1e-4) -> Array:
+    """Median of what lies within the quantiles, of a matrix over axis 0."""
+    assert axis == 0
+    return np.asarray([np.quantile(column, 0.5) for column in _inliers(x, quantile)], _result_dtype(x))
 
 
 def bit_histogram(x: Array, counts: npt.NDArray[np.uint64]) -> None:
     """Add to the counter of each value's upper 16 bits, keyed in ascending order of the values."""
-    upper = np.ascontiguousarray(x, np.float32).view(np.uint32).ravel() >> 16
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(x, np.float32)
+    # float64 is cut, not rounded.
+    single = np.where(np.abs(single) > np.abs(x), np.nextafter(single, np.float32(0)), single)
+    upper = single.view(np.uint32).ravel() >> 16
     keys = np.where(upper & 0x8000, ~upper & 0xFFFF, upper | 0x8000)
     counts += np.bincount(keys, minlength=65_536).astype(np.uint64)
 

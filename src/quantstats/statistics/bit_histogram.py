@@ -26,7 +26,7 @@ class BitHistogram:
     """Counts of float32 values by their upper 16 bits, with the exact minimum and maximum.
 
     Bin k holds the values whose upper half h has the key k: ``~h`` if the sign bit of h is set, else ``h | 0x8000``.
-    Keys ascend with the values. float64 values are rounded to float32 to be counted; 16-bit floats convert exactly.
+    Keys ascend with the values. float64 values are cut to float32 to be counted; 16-bit floats convert exactly.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -43,10 +43,7 @@ class BitHistogram:
 
     def add(self, x: npt.NDArray[Any], minimum: float, maximum: float) -> None:
         """Count the values of `x`, all finite, whose least and greatest value are `minimum` and `maximum`."""
-        if x.dtype == np.float64:
-            largest = np.finfo(np.float32).max
-            x = np.clip(x, -largest, largest)
-        kernels.bit_histogram(x.astype(np.float32, copy=False), self.counts)
+        kernels.bit_histogram(x, self.counts)
         self.minimum = min(self.minimum, minimum)
         self.maximum = max(self.maximum, maximum)
 

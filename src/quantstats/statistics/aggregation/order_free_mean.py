@@ -16,22 +16,19 @@ _LARGE = 2.0**960
 _SCALE = 2.0**-64
 
 
-def order_free_mean(matrix: npt.NDArray[Any], kept: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[Any]:
+def order_free_mean(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Mean of each column of `matrix` [values, channels], in the dtype of `matrix`.
 
     Terms are sorted and then added pairwise in float64, with the rounding error of each addition carried along
     (Knuth's two-sum). Sorting makes the result independent of the order of the rows; the compensation makes it that
     of an exact sum but for the last rounding, whatever cancels.
-
-    :param kept: which values to use, of the shape of `matrix`; every column keeps at least one. None keeps all.
     """
-    counts = np.full(matrix.shape[1], matrix.shape[0]) if kept is None else np.count_nonzero(kept, axis=0)
-    terms = matrix.astype(np.float64) if kept is None else np.where(kept, matrix, 0).astype(np.float64)
-    terms = np.sort(np.ascontiguousarray(terms.T), axis=1)
+    count = matrix.shape[0]
+    terms = np.sort(np.ascontiguousarray(matrix.T), axis=1).astype(np.float64)
     if np.any(np.abs(terms[:, [0, -1]]) > _LARGE):
-        mean = _compensated_sum(terms * _SCALE) / counts / _SCALE
+        mean = _compensated_sum(terms * _SCALE) / count / _SCALE
     else:
-        mean = _compensated_sum(terms) / counts
+        mean = _compensated_sum(terms) / count
     result: npt.NDArray[Any] = mean.astype(matrix.dtype)
     return result
 
