@@ -39,6 +39,10 @@ def test_batch_norm_is_folded_and_names_stay() -> None:
     assert [name for name in names(adapter) if name in expected] == expected
     assert "BatchNormalization" not in types(adapter)
     assert adapter.notes == ()
+    stem = adapter.graph().operation("stem")
+    assert stem.weight is not None
+    weights = {i.name for i in model.graph.initializer}
+    assert {stem.weight.tensor, stem.bias} <= weights
     assert_computes_the_same(model, adapter, x=np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32))
 
 

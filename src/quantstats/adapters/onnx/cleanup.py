@@ -7,6 +7,7 @@ kernel needs of pooling and fully connected layers follows in `spatial_mean` and
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import onnx_ir.passes.common as common_passes
 
 from quantstats.adapters.onnx import runtime
 from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes, in_memory_tensor
-from quantstats.adapters.onnx.naming import UniqueNames
+from quantstats.adapters.onnx.naming import UniqueNames, tensor_names
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
 from quantstats.adapters.onnx.opset import raise_opset
 from quantstats.adapters.onnx.scratch import ScratchDirectory
@@ -25,6 +26,9 @@ from quantstats.errors import ModelError
 
 # A serialized model must stay below 2 GiB. Constants above this total live in a file and are memory-mapped.
 EXTERNAL_DATA_THRESHOLD = 3 << 29
+
+# What the fusions of onnxruntime put before the name of a constant that they change.
+_FUSION_PREFIXES = re.compile(r"^(?:(?:Conv(?:Bn|Mul|Add)|MatMulBn)Fusion_(?:W|B|BN_B|Mul_B|Add_B|GemmB)_)+")
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +77,8 @@ def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_
         folded = raised
         common_passes.LiftConstantsToInitializersPass(lift_all_constants=True)(folded)
     _restore_header(folded, raised)
-    _restore_names(folded, raised)
+    _restore_node_names(folded, raised)
+    _restore_constant_names(folded, raised)
     # Shapes that cannot be inferred stay unknown, which everything here bears.
     common_passes.ShapeInferencePass(check_type=False, strict_mode=False)(folded)
     _complete_types(folded, loaded.source, None if scratch is None else scratch.path)
@@ -188,7 +193,19 @@ def _restore_header(folded: ir.Model, original: ir.Model) -> None:
     folded.graph.opset_imports.update(original.graph.opset_imports)
 
 
-def _restore_names(folded: ir.Model, original: ir.Model) -> None:
+def _restore_constant_names(folded: ir.Model, original: ir.Model) -> None:
+    """Call a folded weight as the weight was called, where onnxruntime has put the name of the fusion before it."""
+    taken = set(tensor_names(folded.graph))
+    for name, value in list(folded.graph.initializers.items()):
+        plain = _FUSION_PREFIXES.sub("", name)
+        if plain != name and plain not in taken and plain in original.graph.initializers:
+            del folded.graph.initializers[name]
+            value.name = plain
+            folded.graph.register_initializer(value)
+            taken.add(plain)
+
+
+def _restore_node_names(folded: ir.Model, original: ir.Model) -> None:
     """Name nodes that a fusion made after the operation of the original that they compute, so that users find it."""
     original_names = {node.name for node in original.graph}
     producers = {value.name: node for node in original.graph for value in node.outputs if value.name}
