@@ -19,6 +19,7 @@ from quantstats.statistics.column import columns_of
 from quantstats.statistics.histogram_search import BINS, least_error_range
 from quantstats.statistics.reduction import (
     as_sample,
+    clamp,
     reduce_sample,
     reduced_shape,
     reduction_axes_of,
@@ -153,12 +154,11 @@ class RangeEstimator:
     def _update_histogram(self, histogram: BitHistogram, sample: Array) -> None:
         summary = kernels.summarize(sample, nan_policy="ignore")
         require_finite(sample, summary)
-        minimum, maximum = float(summary.min), float(summary.max)
+        extrema = np.array([summary.min, summary.max])
         limit = self._params.min.clipping_value
-        if limit is not None and (minimum < -limit or maximum > limit):
-            sample = np.clip(sample, -np.asarray(limit, sample.dtype), np.asarray(limit, sample.dtype))
-            minimum, maximum = np.clip((minimum, maximum), -limit, limit).tolist()
-        histogram.add(sample, minimum, maximum)
+        if limit is not None and np.any(np.abs(extrema) > limit):
+            sample, extrema = clamp(sample, limit), clamp(extrema, limit)
+        histogram.add(sample, float(extrema[0]), float(extrema[1]))
 
     def merge(self, other: RangeEstimator) -> None:
         """Take in all samples of `other`, which is not changed.

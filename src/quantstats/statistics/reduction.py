@@ -13,7 +13,7 @@ from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.column import Column
 
-__all__ = ["as_sample", "reduce_sample", "reduced_shape", "reduction_axes_of", "require_finite"]
+__all__ = ["as_sample", "clamp", "reduce_sample", "reduced_shape", "reduction_axes_of", "require_finite"]
 
 Array = npt.NDArray[Any]
 
@@ -79,10 +79,18 @@ def reduce_sample(x: Array, columns: Sequence[Column], axes: tuple[int, ...]) ->
     summary = _summarize_into(values, x, plain, axes)
     require_finite(x, summary)
     for limit in {column.clipping_value for column in columns if not _needs_no_copy(column)}:
-        clamped = np.clip(x, -np.asarray(limit, x.dtype), np.asarray(limit, x.dtype))
+        assert limit is not None
         group = [column for column in columns if not _needs_no_copy(column) and column.clipping_value == limit]
-        _summarize_into(values, clamped, group, axes)
+        _summarize_into(values, clamp(x, limit), group, axes)
     return [values[column].reshape(shape) for column in columns]
+
+
+def clamp(x: Array, limit: float) -> Array:
+    """`x` clamped to [-limit, limit]; 16-bit floats become float32 first, so that the limit is not rounded to them."""
+    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    bound = wide.dtype.type(min(limit, float(np.finfo(wide.dtype).max)))
+    clamped: Array = np.clip(wide, -bound, bound)
+    return clamped
 
 
 def _needs_no_copy(column: Column) -> bool:
@@ -107,9 +115,10 @@ def _summarize_into(
             value = of_magnitudes[abs_quantiles.index(_probability(column))]
         else:
             value = getattr(summary, kind.value)
+        value = np.asarray(value)
         if column.clipping_value is not None and kind in _COMMUTES_WITH_CLIPPING:
-            value = np.clip(value, -column.clipping_value, column.clipping_value)
-        values[column] = np.asarray(value)
+            value = clamp(value, column.clipping_value)
+        values[column] = value
     return summary
 
 
