@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quantstats.adapters.onnx import OnnxAdapter
+from quantstats.adapters.onnx import OnnxAdapter, runtime
 from quantstats.ptq.graph import OperationKind
 
 from .models import ModelBuilder, small_cnn
@@ -69,6 +70,30 @@ def test_only_standard_operators_come_out() -> None:
     assert {node.domain for node in emitted.graph.node} == {""}
     assert {(item.domain, item.version) for item in emitted.opset_import} == {("", 20)}
     assert_computes_the_same(model, adapter, x=b.rng.normal(size=(2, 4, 6, 6)).astype(np.float32))
+
+
+@pytest.mark.parametrize("threshold", [1, 1 << 30])
+def test_model_is_not_folded_by_a_clean_up_that_uses_other_operators(
+    threshold: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # An onnxruntime whose basic level fuses convolution and activation, as the next level does today.
+    written = runtime.write_cleaned
+
+    def eager(*arguments: Any, level: runtime.OptimizationLevel, **options: Any) -> None:
+        fusing = runtime.OptimizationLevel.ALL if level is runtime.OptimizationLevel.BASIC else level
+        written(*arguments, level=fusing, **options)
+
+    monkeypatch.setattr(runtime, "write_cleaned", eager)
+    model = small_cnn()
+    with caplog.at_level(logging.WARNING):
+        adapter = OnnxAdapter(model, external_data_threshold=threshold)
+    assert "com.microsoft" in caplog.text
+    assert "is not folded" in caplog.text
+    assert "BatchNormalization" in types(adapter)
+    feeds = {"x": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}
+    assert_computes_the_same(model, adapter, **feeds)
+    emitted = adapter.emit(min_max_plan(adapter, feeds))
+    assert {node.domain for node in emitted.graph.node} == {""}
 
 
 def test_unnamed_and_twice_named_nodes_get_stable_names() -> None:

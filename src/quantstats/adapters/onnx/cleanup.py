@@ -16,10 +16,11 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from quantstats.adapters.onnx import runtime
-from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes, in_memory_tensor
+from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes, in_memory_tensor, initializers
 from quantstats.adapters.onnx.naming import UniqueNames, tensor_names
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
 from quantstats.adapters.onnx.opset import raise_opset
+from quantstats.adapters.onnx.runtime import OptimizationLevel
 from quantstats.adapters.onnx.scratch import ScratchDirectory
 from quantstats.adapters.onnx.spatial_mean import pool_spatial_means
 from quantstats.errors import ModelError
@@ -64,18 +65,15 @@ def clean_model(loaded: LoadedModel, *, external_data_threshold: int = EXTERNAL_
     scratch: ScratchDirectory | None = ScratchDirectory()
     assert scratch is not None
     external = constant_bytes(raised) >= external_data_threshold
-    folded = _fold(raised, scratch.path, loaded.source, external=external)
+    folded = _fold(raised, scratch.path, loaded.source, OptimizationLevel.BASIC, external=external)
+    foreign = _foreign_operators(folded, raised)
+    if foreign:
+        # Only an onnxruntime whose basic level does more can come here; without folding the model is still right.
+        _logger.warning("onnxruntime's clean-up made %s; %s is not folded", ", ".join(foreign), loaded.source)
+        folded = _fold(raised, scratch.path, loaded.source, OptimizationLevel.NONE, external=external)
     if not external:
         scratch.remove()
         scratch = None
-
-    domains = {node.domain for node in raised.graph.all_nodes()} | {""}
-    foreign = sorted({f"{n.domain}:{n.op_type}" for n in folded.graph.all_nodes() if n.domain not in domains})
-    if foreign:
-        # Only an onnxruntime that extends its basic level can come here; the model then is quantized as exported.
-        _logger.warning("onnxruntime's clean-up made %s; %s is used as it is", ", ".join(foreign), loaded.source)
-        folded = raised
-        common_passes.LiftConstantsToInitializersPass(lift_all_constants=True)(folded)
     _restore_header(folded, raised)
     _restore_node_names(folded, raised)
     _restore_constant_names(folded, raised)
@@ -114,16 +112,23 @@ def _name_nodes(graph: ir.Graph) -> None:
         seen.add(node.name)
 
 
-def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> ir.Model:
+def _foreign_operators(folded: ir.Model, original: ir.Model) -> list[str]:
+    """Operators of domains that the original does not use; other runtimes do not know them."""
+    domains = {node.domain for node in original.graph.all_nodes()} | {""}
+    return sorted({f"{n.domain}:{n.op_type}" for n in folded.graph.all_nodes() if n.domain not in domains})
+
+
+def _fold(model: ir.Model, directory: Path, source: str, level: OptimizationLevel, *, external: bool) -> ir.Model:
+    """Write what onnxruntime makes of a model to a directory, and read it."""
     cleaned = directory / "cleaned.onnx"
     data_directories = {
         Path(value.const_value.base_dir or ".").resolve()
-        for value in model.graph.initializers.values()
+        for value in initializers(model)
         if isinstance(value.const_value, ir.ExternalTensor)
     }
     in_memory = sum(
         value.const_value.nbytes
-        for value in model.graph.initializers.values()
+        for value in initializers(model)
         if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
     )
     serialized: bytes | Path
@@ -139,13 +144,14 @@ def _fold(model: ir.Model, directory: Path, source: str, *, external: bool) -> i
         serialized,
         cleaned,
         source=source,
+        level=level,
         external_data=data_directory,
         written_data="cleaned.data" if external else None,
     )
     result = ir.load(cleaned)
     if not external:
         # onnxruntime has left them where they were, in files that may change or go while the adapter lives.
-        for value in result.graph.initializers.values():
+        for value in initializers(result):
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value.base_dir = directory if data_directory is None else data_directory
                 value.const_value = in_memory_tensor(value.const_value)
@@ -168,7 +174,7 @@ def _complete_types(model: ir.Model, source: str, external_data: Path | None) ->
     session = runtime.Session(
         proto.SerializeToString(),
         source=source,
-        level=runtime.OptimizationLevel.NONE,
+        level=OptimizationLevel.NONE,
         external_data=external_data,
     )
     for name, (dtype, shape) in session.output_types().items():

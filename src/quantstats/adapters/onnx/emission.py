@@ -25,7 +25,7 @@ from quantstats import __version__
 from quantstats.adapters.onnx.cleanup import CleanModel
 from quantstats.adapters.onnx.decomposed import is_constant
 from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quantize_constant, stored_levels
-from quantstats.adapters.onnx.loading import in_memory_tensor
+from quantstats.adapters.onnx.loading import in_memory_tensor, initializers
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.operators import OPERATORS
 from quantstats.errors import ParameterError
@@ -214,9 +214,10 @@ class _Emission:
             activation, weight = self._read.get(Port(name, 0)), self._read.get(Port(name, 1))
             if bias is None or bias.const_value is None or activation is None or weight is None:
                 continue
-            value = bias.const_value.numpy()
+            if activation.axis is not None or activation.dtype.bitwidth > 8 or weight.dtype.bitwidth > 8:
+                continue  # no integer kernel, so nobody to read an int32 bias
             reduction = _reduction_size(node)
-            levels = None if reduction is None else _bias_levels(value, activation, weight, reduction)
+            levels = _bias_levels(bias.const_value.numpy(), activation, weight, reduction)
             if levels is None:
                 _logger.warning(
                     "bias %r of %s %r stays in floating point, and with it the operation: in units of input scale "
@@ -249,7 +250,8 @@ class _Emission:
         for name, value in list(graph.initializers.items()):
             if not value.uses() and not value.is_graph_output():
                 del graph.initializers[name]
-            elif isinstance(value.const_value, ir.ExternalTensor):
+        for value in initializers(self._model):
+            if isinstance(value.const_value, ir.ExternalTensor):
                 # The files of the working model go with the adapter.
                 value.const_value = in_memory_tensor(value.const_value)
         graph.sort()
@@ -370,11 +372,11 @@ def _clamp_limits(node: ir.Node) -> tuple[float, float] | None:
     return limits[0], limits[1]
 
 
-def _reduction_size(node: ir.Node) -> int | None:
+def _reduction_size(node: ir.Node) -> int:
     """How many products an output of a convolution or Gemm sums."""
     weight = node.inputs[1]
-    if weight is None or weight.shape is None or not weight.shape.is_static():
-        return None
+    assert weight is not None
+    assert weight.shape is not None
     sizes = weight.shape.numpy()
     if node.op_type == "Gemm":
         transposed = "transB" in node.attributes and node.attributes["transB"].as_int() != 0
@@ -396,8 +398,6 @@ def _bias_levels(
     The kernel accumulates products on top of the bias. So the largest sum of products must fit as well, or, where a sum
     is so long that it could overflow by itself, half of what 32 bits hold: sums of that size do not occur.
     """
-    if activation.axis is not None or activation.dtype.bitwidth > 8 or weight.dtype.bitwidth > 8:
-        return None
     scale = np.asarray(activation.scale * weight.scale, dtype=np.float32)
     if scale.ndim and scale.shape != bias.shape:
         return None

@@ -150,7 +150,7 @@ def _check_opset(loaded: LoadedModel) -> None:
 
 def _check_external_data(loaded: LoadedModel) -> None:
     missing: dict[str, str] = {}
-    for value in _initializers(loaded.model):
+    for value in initializers(loaded.model):
         tensor = value.const_value
         if not isinstance(tensor, ir.ExternalTensor):
             continue
@@ -193,14 +193,15 @@ def _check_float_type(loaded: LoadedModel) -> None:
         )
 
 
-def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+def initializers(model: ir.Model) -> Iterator[ir.Value]:
+    """All constants of a model, those of subgraphs included."""
     for graph in model.graphs():
         yield from graph.initializers.values()
 
 
 def constant_bytes(model: ir.Model) -> int:
     """Total size of all constants in bytes."""
-    return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)
+    return sum(value.const_value.nbytes for value in initializers(model) if value.const_value is not None)
 
 
 def in_memory_tensor(tensor: ir.ExternalTensor) -> ir.TensorProtocol:

@@ -123,16 +123,27 @@ class Session:
 
 
 def write_cleaned(
-    model: bytes | Path, to: Path, *, source: str, external_data: Path | None, written_data: str | None
+    model: bytes | Path,
+    to: Path,
+    *,
+    source: str,
+    level: OptimizationLevel,
+    external_data: Path | None,
+    written_data: str | None,
 ) -> None:
-    """Write the model as onnxruntime's basic level leaves it: constants folded, BatchNorm folded, no-ops removed.
+    """Write the model as onnxruntime's clean-up leaves it.
 
+    At the basic level constants and BatchNorm are folded and no-ops removed; at none, constants become initializers.
+
+    :param to: Path of the result.
+    :param external_data: Directory of the external data of a serialized model.
+    :param written_data: Name of a file beside ``to`` for the large constants; ``None`` keeps them where they are.
     :raises ModelError: if onnxruntime cannot load the model.
     """
     Session(
         model,
         source=source,
-        level=OptimizationLevel.BASIC,
+        level=level,
         external_data=external_data,
         written_to=to,
         written_data=written_data,
