@@ -257,7 +257,7 @@ class RoundWalk {
   RoundWalk(const ElementwisePlan& plan, const RoundArguments& arguments, void* scratch)
       : plan_(plan),
         arguments_(arguments),
-        scratch_(*static_cast<RoundScratch<Kernel>*>(scratch)),
+        scratch_(static_cast<RoundScratch<Kernel>*>(scratch)),
         streaming_(plan.size * static_cast<int64_t>(sizeof(Out)) > kStreamBytes && plan.in != plan.out) {
     static_assert(sizeof(RoundScratch<Kernel>) <= kRoundScratchBytes, "raise kRoundScratchBytes");
   }
@@ -305,7 +305,7 @@ class RoundWalk {
       for (int64_t i = 0; i < n; ++i) {
         const ChannelParameters c =
             channel_parameters<Kernel::divides>(arguments_, plan_.channel + (begin + i) * inner.channel);
-        for (int64_t k = 0; k < fold; ++k) scratch_.table.set(k * n + i, c);
+        for (int64_t k = 0; k < fold; ++k) scratch_->table.set(k * n + i, c);
       }
       ElementwiseOdometer outer(axes + 1, plan_.n_axes - 1);
       do {
@@ -313,7 +313,7 @@ class RoundWalk {
         char* out = plan_.out + outer.out + begin * inner.out;
         for (int64_t row = 0; row < rows; row += fold) {
           const int64_t length = (rows - row < fold ? rows - row : fold) * n;
-          run(in + row * n * inner.in, out + row * n * inner.out, inner, length, ManyChannels{&scratch_.table, 0});
+          run(in + row * n * inner.in, out + row * n * inner.out, inner, length, ManyChannels{&scratch_->table, 0});
         }
       } while (outer.next());
     }
@@ -331,19 +331,19 @@ class RoundWalk {
     for (int64_t i = 0; i < n; i += kBlock) {
       const int64_t size = n - i < kBlock ? n - i : kBlock;
       const In* from = reinterpret_cast<const In*>(in + i * axis.in);
-      Out* to = out_place ? reinterpret_cast<Out*>(out + i * axis.out) : scratch_.out;
+      Out* to = out_place ? reinterpret_cast<Out*>(out + i * axis.out) : scratch_->out;
       if (!in_place) {
-        gather(scratch_.in, in + i * axis.in, axis.in, size);
-        from = scratch_.in;
+        gather(scratch_->in, in + i * axis.in, axis.in, size);
+        from = scratch_->in;
       }
       map_run<Kernel>(from, to, size, parameters.from(i), false);
-      if (!out_place) scatter(out + i * axis.out, axis.out, scratch_.out, size);
+      if (!out_place) scatter(out + i * axis.out, axis.out, scratch_->out, size);
     }
   }
 
   const ElementwisePlan& plan_;
   const RoundArguments& arguments_;
-  RoundScratch<Kernel>& scratch_;
+  RoundScratch<Kernel>* scratch_;  // not touched by contiguous arrays without channels along a run
   bool streaming_;
 };
 

@@ -1,6 +1,7 @@
 #include "quantstats/capi.h"
 
 #include <cmath>
+#include <limits>
 
 #include "python/target.hpp"
 
@@ -25,7 +26,31 @@ int64_t min_max_f32(const float* x, int64_t n, float* min, float* max) {
   return nan;
 }
 
-const quantstats_capi api = {QUANTSTATS_CAPI_VERSION, sizeof(quantstats_capi), min_max_f32};
+template <class Q, QType type>
+int quantize_f32(const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, Q* out) {
+  using Limits = std::numeric_limits<Q>;
+  if (!(scale > 0) || std::isinf(scale) || qmin < Limits::min() || qmax > Limits::max() || qmin >= qmax ||
+      zero_point < qmin || zero_point > qmax) {
+    return -1;
+  }
+  if (n <= 0) return 0;
+  const int64_t in_stride = sizeof(float), out_stride = sizeof(Q);
+  ElementwisePlan plan;
+  make_elementwise_plan(x, &in_stride, out, &out_stride, &n, 1, -1, &plan);
+  const bool true_divide = scale < kLeastFastScale || scale > kGreatestFastScale;
+  const RoundArguments arguments{&scale, &zero_point, qmin, qmax, DType::float32, type, true_divide};
+  // One contiguous run, as above.
+  active_isa()->kernels.round->quantize_linear(&plan, &arguments, nullptr);
+  return 0;
+}
+
+const quantstats_capi api = {
+    QUANTSTATS_CAPI_VERSION,
+    sizeof(quantstats_capi),
+    min_max_f32,
+    quantize_f32<int8_t, QType::int8>,
+    quantize_f32<uint8_t, QType::uint8>,
+};
 
 }  // namespace
 

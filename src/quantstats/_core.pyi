@@ -1,4 +1,4 @@
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -8,6 +8,7 @@ _NanPolicy = Literal["raise", "ignore", "propagate"]
 # An array, or a NumPy scalar where the result has no dimensions.
 _Values = NDArray[Any] | np.floating[Any]
 _Counts = NDArray[np.int64] | np.int64
+_Edge = float | np.floating[Any]
 
 class Target:
     @property
@@ -19,11 +20,20 @@ class Target:
     def moments(
         self, x: ArrayLike, axis: _Axis, keepdims: bool
     ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+    @overload
+    def saturating_matmul(
+        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: Literal[False]
+    ) -> NDArray[np.int32]: ...
+    @overload
+    def saturating_matmul(
+        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: Literal[True]
+    ) -> tuple[NDArray[np.int32], int]: ...
+    @overload
     def saturating_matmul(
         self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: bool
     ) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]: ...
     def histogram(
-        self, x: ArrayLike, bins: int, range: tuple[float, float] | None
+        self, x: ArrayLike, bins: int, range: tuple[_Edge, _Edge] | None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
     def bit_histogram(self, x: ArrayLike, counts: NDArray[np.uint64]) -> int: ...
     def quantize_linear(

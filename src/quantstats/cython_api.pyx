@@ -4,7 +4,7 @@ The functions are those of ``quantstats._core``, reached through its capsule: th
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 
 from quantstats import _core
 
@@ -16,6 +16,8 @@ cdef extern from "quantstats/capi.h" nogil:
         uint32_t version
         uint32_t size
         int64_t (*min_max_f32)(const float*, int64_t, float*, float*) noexcept nogil
+        int (*quantize_f32_s8)(const float*, int64_t, float, int32_t, int32_t, int32_t, int8_t*) noexcept nogil
+        int (*quantize_f32_u8)(const float*, int64_t, float, int32_t, int32_t, int32_t, uint8_t*) noexcept nogil
 
 
 cdef const quantstats_capi* _api = <const quantstats_capi*>PyCapsule_GetPointer(_core._C_API, QUANTSTATS_CAPI_NAME)
@@ -29,3 +31,15 @@ if _api.version != QUANTSTATS_CAPI_VERSION or _api.size < sizeof(quantstats_capi
 
 cdef int64_t min_max(const float* x, int64_t n, float* min, float* max) noexcept nogil:
     return _api.min_max_f32(x, n, min, max)
+
+
+cdef int quantize_s8(
+    const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, int8_t* out
+) noexcept nogil:
+    return _api.quantize_f32_s8(x, n, scale, zero_point, qmin, qmax, out)
+
+
+cdef int quantize_u8(
+    const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* out
+) noexcept nogil:
+    return _api.quantize_f32_u8(x, n, scale, zero_point, qmin, qmax, out)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Axis = int | tuple[int, ...] | list[int] | None
     NanPolicy = Literal["raise", "ignore", "propagate"]
     Values = NDArray[Any] | np.floating[Any]
+    Edge = float | np.floating[Any]
 
 __all__ = [
     "abs_max",
@@ -88,7 +89,8 @@ def saturating_matmul(
 
     :param a_u8: uint8 matrix [M, K], of any strides.
     :param b_s8: int8 matrix [K, N], of any strides.
-    :param return_count: also return how many of the M * ceil(K / 2) * N pairs saturated; takes about twice the time.
+    :param return_count: also return how many of the M * ceil(K / 2) * N pairs saturated. Takes about three times as
+        long.
     :return: int32 matrix [M, N], or that and the count.
     :raises ValueError: if an argument is no matrix, or the shapes do not match.
     :raises TypeError: if an argument has another dtype.
@@ -97,12 +99,12 @@ def saturating_matmul(
 
 
 def histogram(
-    x: ArrayLike, bins: int, range: tuple[float, float] | None = None
+    x: ArrayLike, bins: int, range: tuple[Edge, Edge] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return counts in equal bins, and the bin edges, equal to those of ``numpy.histogram(x, bins, range)``.
 
-    A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both. float16
-    and bfloat16 input counts as ``x.astype(numpy.float32)``.
+    A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both.
+    float16 and bfloat16 input counts as ``x.astype(numpy.float32)``.
 
     :param x: array of any shape and strides.
     :param bins: number of bins, at least 1.

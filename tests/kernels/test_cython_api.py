@@ -17,10 +17,15 @@ import pytest
 from quantstats import cython_api, kernels
 
 # Only additions are allowed here: a changed line breaks compiled clients.
-SIGNATURES = {"min_max": "int64_t (float const *, int64_t, float *, float *)"}
+SIGNATURES = {
+    "min_max": "int64_t (float const *, int64_t, float *, float *)",
+    "quantize_s8": "int (float const *, int64_t, float, int32_t, int32_t, int32_t, int8_t *)",
+    "quantize_u8": "int (float const *, int64_t, float, int32_t, int32_t, int32_t, uint8_t *)",
+}
 
 CLIENT = """
-from quantstats.cython_api cimport min_max
+from libc.stdint cimport int8_t, uint8_t
+from quantstats.cython_api cimport min_max, quantize_s8, quantize_u8
 
 def client_min_max(const float[::1] x):
     cdef float low, high
@@ -29,6 +34,12 @@ def client_min_max(const float[::1] x):
     with nogil:
         nan = min_max(&x[0] if n else NULL, n, &low, &high)
     return low, high, nan
+
+def client_quantize_s8(const float[::1] x, float scale, int zero_point, int qmin, int qmax, int8_t[::1] out):
+    return quantize_s8(&x[0], x.shape[0], scale, zero_point, qmin, qmax, &out[0])
+
+def client_quantize_u8(const float[::1] x, float scale, int zero_point, int qmin, int qmax, uint8_t[::1] out):
+    return quantize_u8(&x[0], x.shape[0], scale, zero_point, qmin, qmax, &out[0])
 """
 
 
@@ -67,6 +78,34 @@ def test_min_max_counts_nan(client: ModuleType) -> None:
     assert math.isnan(low)
     assert math.isnan(high)
     assert nan == 0
+
+
+@pytest.mark.parametrize("scale", [0.02, 1e-40])
+def test_quantize(client: ModuleType, scale: float) -> None:
+    for n in (1, 7, 8, 9, 63, 64, 65, 5000):
+        x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+        x[0] = np.nan
+        signed = np.full(n, 99, np.int8)
+        assert client.client_quantize_s8(x, scale, -3, -64, 63, signed) == 0
+        np.testing.assert_array_equal(signed, kernels.quantize_linear(x, scale, -3, qmin=-64, qmax=63))
+        unsigned = np.full(n, 99, np.uint8)
+        assert client.client_quantize_u8(x, scale, 128, 0, 255, unsigned) == 0
+        np.testing.assert_array_equal(
+            unsigned, kernels.quantize_linear(x, scale, 128, qmin=0, qmax=255, dtype=np.uint8)
+        )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *[(scale, 0, -8, 7) for scale in (0.0, -1.0, np.inf, np.nan)],
+        *[(1.0, 8, -8, 7), (1.0, -9, -8, 7), (1.0, 0, -129, 7), (1.0, 0, -8, 128), (1.0, 0, 0, 0)],
+    ],
+)
+def test_quantize_refuses_parameters(client: ModuleType, parameters: tuple[float, int, int, int]) -> None:
+    out = np.full(3, 99, np.int8)
+    assert client.client_quantize_s8(np.ones(3, np.float32), *parameters, out) == -1
+    assert (out == 99).all()
 
 
 def test_signatures_are_append_only() -> None:

@@ -145,7 +145,7 @@ def test_any_strides(target: Target, view: Callable[[Array], Array], dtype: Any)
 )
 @settings(deadline=None, max_examples=200)
 def test_laws(x: Array, bins: int, low: float, width: float) -> None:
-    limits = (np.float32(low), np.float32(low) + np.float32(width))
+    limits: Any = (np.float32(low), np.float32(low) + np.float32(width))
     try:
         wanted, edges = np.histogram(x, bins, limits)
     except ValueError:  # edges that float32 cannot tell apart
