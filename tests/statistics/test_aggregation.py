@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from quantstats.errors import DataError
 from quantstats.range_estimator import AggregatorType
 from quantstats.statistics.aggregation import aggregate, check_poolable, order_free_mean, pool
+from quantstats.statistics.aggregation.order_free_mean import _adds_exactly
 
 from ..reference import numpy_kernels
 
@@ -34,6 +35,16 @@ def test_the_mean_of_float64_neither_cancels_nor_overflows(values: list[float]) 
     # The carried errors are float64 themselves: about 2^-104 of the largest term is lost, and values too small for a
     # quotient are rounded to the least denormal.
     assert abs(found - expected) <= 2.0**-52 * abs(expected) + 2.0**-100 * max(map(abs, values)) + 2.0**-1073
+
+
+def test_both_ways_to_add_agree_by_the_bit() -> None:
+    narrow = np.random.default_rng(0).normal(size=(300, 40)).astype(np.float32)
+    narrow[np.abs(narrow) < 1e-3] = 0.0
+    wide = np.column_stack([narrow, np.full(300, 1e-30, np.float32)])  # One column makes all be sorted and compensated.
+    assert _adds_exactly(narrow)
+    assert not _adds_exactly(wide)
+    assert order_free_mean(wide)[:-1].tobytes() == order_free_mean(narrow).tobytes()
+    assert order_free_mean(wide)[-1] == np.float32(1e-30)
 
 
 @given(matrices, st.randoms(use_true_random=False))

@@ -19,11 +19,15 @@ _SCALE = 2.0**-64
 def order_free_mean(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Mean of each column of `matrix` [values, channels], in the dtype of `matrix`.
 
-    Terms are sorted and then added pairwise in float64, with the rounding error of each addition carried along
-    (Knuth's two-sum). Sorting makes the result independent of the order of the rows; the compensation makes it that
-    of an exact sum but for the last rounding, whatever cancels.
+    Where float64 has room for every sum of the terms, as it usually has for float32 terms, no addition rounds and any
+    order will do. Elsewhere terms are sorted and then added pairwise in float64, with the rounding error of each
+    addition carried along (Knuth's two-sum). Sorting makes the result independent of the order of the rows; the
+    compensation makes it that of an exact sum but for the last rounding, whatever cancels.
     """
     count = matrix.shape[0]
+    if _adds_exactly(matrix):
+        exact: npt.NDArray[Any] = (matrix.sum(axis=0, dtype=np.float64) / count).astype(matrix.dtype)
+        return exact
     terms = np.sort(np.ascontiguousarray(matrix.T), axis=1).astype(np.float64)
     if np.any(np.abs(terms[:, [0, -1]]) > _LARGE):
         mean = _compensated_sum(terms * _SCALE) / count / _SCALE
@@ -31,6 +35,20 @@ def order_free_mean(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
         mean = _compensated_sum(terms) / count
     result: npt.NDArray[Any] = mean.astype(matrix.dtype)
     return result
+
+
+def _adds_exactly(matrix: npt.NDArray[Any]) -> bool:
+    """Whether every sum of values of a column is a float64 number, so that no addition rounds.
+
+    All values are multiples of the least value's unit in the last place, so all sums are; and below 2^53 of those
+    units they are float64 numbers.
+    """
+    if matrix.dtype != np.float32:
+        return False
+    magnitudes = np.abs(matrix)
+    largest = float(magnitudes.max())
+    least = magnitudes.min(where=magnitudes > 0, initial=np.inf)
+    return largest == 0.0 or largest * matrix.shape[0] <= 2.0**53 * float(np.spacing(least))
 
 
 def _compensated_sum(terms: Float64Array) -> Float64Array:
