@@ -77,4 +77,20 @@ constexpr float kGreatestFastScale = 0x1p100f;
 // Scratch memory of every kernel of the round family; 64-byte aligned.
 constexpr size_t kRoundScratchBytes = 160 * 1024;
 
+// Exact quantiles of the select family. `values` holds n_q planes of one element per output (C order of the kept axes), plane j for q[j];
+// float for float32, float16 and bfloat16 input, double for float64. A set without any number gives NaN.
+constexpr int kMaxProbabilities = 32;
+
+struct QuantileArguments {
+  const double* q;  // in [0, 1], any order
+  int n_q;          // 1 .. kMaxProbabilities
+  bool magnitude;   // of |x|
+  void* values;
+  int64_t* nan;     // NaN left out of each set; may be null
+  size_t scratch_bytes;
+};
+
+// Scratch memory of every kernel of the columns family; 64-byte aligned.
+constexpr size_t kColumnsScratchBytes = 576 * 1024;
+
 }  // namespace qs

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Literal, TypedDict, overload
 
 import numpy as np
@@ -16,6 +17,16 @@ class Target:
     def min_max(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> tuple[_Values, _Values]: ...
     def abs_max(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> _Values: ...
     def mean(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy) -> _Values: ...
+    def mean_no_outliers(
+        self, x: ArrayLike, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy
+    ) -> _Values: ...
+    def median_no_outliers(
+        self, x: ArrayLike, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy
+    ) -> _Values: ...
+    # quantiles whatever the layout, NaN left out, and the number of columns that were found by bisection
+    def _column_quantiles(
+        self, x: ArrayLike, q: Sequence[float], axis: _Axis, magnitude: bool
+    ) -> tuple[_Values, _Counts, int]: ...
     # min, max, abs_max, mean, and the counts of NaN, +Inf and -Inf
     def moments(
         self, x: ArrayLike, axis: _Axis, keepdims: bool

@@ -41,6 +41,8 @@ __all__ = [
     "fake_quantize",
     "histogram",
     "mean",
+    "mean_no_outliers",
+    "median_no_outliers",
     "min_max",
     "quantize_linear",
     "saturating_matmul",
@@ -131,6 +133,43 @@ def bit_histogram(x: ArrayLike, counts: NDArray[np.uint64]) -> int:
     :raises TypeError: if `counts` is another kind of array.
     """
     return _active.bit_histogram(x, counts)
+
+
+def mean_no_outliers(
+    x: ArrayLike,
+    axis: Axis = 0,
+    *,
+    quantile: float = 1e-4,
+    keepdims: bool = False,
+    nan_policy: NanPolicy = "raise",
+) -> Values:
+    """Return the mean along ``axis`` of the values that are not outliers.
+
+    An outlier lies strictly below the ``quantile``-quantile of its slice, or strictly above the (1 - ``quantile``)-
+    quantile; quantiles are float64 numbers, whatever the dtype of ``x``, and values are compared with them unrounded.
+    These are the survivors of ``nncf``'s no-outliers aggregators. Where every value is an outlier -- the quantiles of
+    two different values lie between them -- all are kept. An infinity that survives enters the mean.
+
+    The sum depends on the set of values alone, not on their order, and its error is below one unit in the last place
+    of float64 relative to the greatest magnitude.
+
+    :param x: array of any shape and strides; by default axis 0 holds the samples.
+    :param quantile: probability of an outlier on either side, in (0, 0.5).
+    :raises ValueError: if ``quantile`` is outside (0, 0.5).
+    """
+    return _active.mean_no_outliers(x, axis, quantile, keepdims, nan_policy)
+
+
+def median_no_outliers(
+    x: ArrayLike,
+    axis: Axis = 0,
+    *,
+    quantile: float = 1e-4,
+    keepdims: bool = False,
+    nan_policy: NanPolicy = "raise",
+) -> Values:
+    """Return the `median` along ``axis`` of the values that are not outliers; see `mean_no_outliers`."""
+    return _active.median_no_outliers(x, axis, quantile, keepdims, nan_policy)
 
 
 def quantize_linear(

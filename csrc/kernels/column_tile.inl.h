@@ -1,0 +1,147 @@
+// Reads up to kTileColumns columns of any Plan as strips: elements converted to float or double, NaN turned into +Inf
+// and counted.
+#pragma once
+
+#include "kernels/column_sort.inl.h"
+
+namespace {
+
+constexpr int kTileStrips = 4;
+constexpr int kTileColumns = kTileStrips * kStrip;
+constexpr int kPanelRows = 64;  // rows that are read at a time
+
+// Places of the columns of one tile. A column is one output; its elements are the reduced elements of the plan.
+struct TileColumns {
+  int n = 0;
+  bool contiguous = false;    // the columns lie side by side in memory
+  int64_t in[kTileColumns];   // bytes from plan.data
+  int64_t out[kTileColumns];  // output element
+};
+
+// Cuts the outputs of a plan into tiles. Rows of at least a strip are not mixed with their neighbours, so that they
+// stay contiguous.
+class TileWalk {
+ public:
+  explicit TileWalk(const Plan& plan) : plan_(plan), kept_(plan.kept, plan.n_kept) {}
+
+  bool next(TileColumns& tile) {
+    if (done_) return false;
+    const bool rows = plan_.n_kept > 0 && plan_.kept[0].stride == plan_.item && plan_.kept[0].size >= kStrip;
+    tile.n = 0;
+    tile.contiguous = true;
+    while (!done_ && tile.n < kTileColumns) {
+      tile.in[tile.n] = kept_.in;
+      tile.out[tile.n] = plan_.out_offset + kept_.out;
+      tile.contiguous = tile.contiguous && tile.in[tile.n] == tile.in[0] + tile.n * plan_.item;
+      ++tile.n;
+      done_ = !kept_.next();
+      if (rows && kept_.index[0] == 0) break;
+    }
+    return true;
+  }
+
+ private:
+  const Plan& plan_;
+  Odometer kept_;
+  bool done_ = false;
+};
+
+// Offsets of the rows of a plan, in its order.
+class RowWalk {
+ public:
+  explicit RowWalk(const Plan& plan) : odometer_(plan.reduced, plan.n_reduced) {}
+
+  // The next rows, at most kPanelRows; zero behind the last.
+  int next(int64_t* offsets) {
+    int n = 0;
+    while (more_ && n < kPanelRows) {
+      offsets[n++] = odometer_.in;
+      more_ = odometer_.next();
+    }
+    return n;
+  }
+
+ private:
+  Odometer odometer_;
+  bool more_ = true;
+};
+
+// One row out of each of `count` strata of equal size, at a place that a hash chooses: no period in the data can hide
+// from it.
+class SampledRowWalk {
+ public:
+  SampledRowWalk(const Plan& plan, int64_t count) : plan_(plan), count_(count) {}
+
+  int next(int64_t* offsets) {
+    int n = 0;
+    for (; n < kPanelRows && at_ < count_; ++n, ++at_) {
+      const int64_t begin = stratum(at_);
+      uint64_t hash = static_cast<uint64_t>(at_ + 1) * 0x9e3779b97f4a7c15;
+      hash = (hash ^ (hash >> 29)) * 0xbf58476d1ce4e5b9;
+      hash ^= hash >> 32;
+      int64_t row = begin + static_cast<int64_t>(hash % static_cast<uint64_t>(stratum(at_ + 1) - begin));
+      int64_t offset = 0;
+      for (int i = 0; i < plan_.n_reduced; ++i) {
+        offset += row % plan_.reduced[i].size * plan_.reduced[i].stride;
+        row /= plan_.reduced[i].size;
+      }
+      offsets[n] = offset;
+    }
+    return n;
+  }
+
+ private:
+  int64_t stratum(int64_t i) const { return i * (plan_.count / count_) + i * (plan_.count % count_) / count_; }
+
+  const Plan& plan_;
+  int64_t count_;
+  int64_t at_ = 0;
+};
+
+template <bool absolute, class E>
+Element<E> magnitude(E x) {
+  const Element<E> value = element(x);
+  return absolute && value < 0 ? -value : value;
+}
+
+// strips[g][row] = 16 columns; `strips` has `strip_stride` elements from strip to strip. Adds to nan[column].
+// Columns behind the last of the tile hold zero, or what was there before.
+template <bool absolute, class E>
+void load_rows(const Plan& plan, const TileColumns& tile, const int64_t* offsets, int rows, Element<E>* strips,
+               int64_t strip_stride, int64_t* nan) {
+  using T = Element<E>;
+  using V = Vector<E>;
+  const T inf = static_cast<T>(__builtin_inf());
+  if (tile.contiguous && tile.n > 1) {
+    for (int r = 0; r < rows; ++r) {
+      const E* x = reinterpret_cast<const E*>(plan.data + tile.in[0] + offsets[r]);
+      for (int i = 0; i < tile.n; i += V::lanes) {
+        const int left = tile.n - i;
+        V v = left >= V::lanes ? load(x + i) : load_partial(x + i, left, set1(T(0)));
+        if (absolute) v = abs(v);
+        for (uint32_t bits = to_bits(unordered(v, v)); bits; bits &= bits - 1) ++nan[i + __builtin_ctz(bits)];
+        store(strips + i / kStrip * strip_stride + r * kStrip + i % kStrip, min(v, set1(inf)));
+      }
+    }
+    return;
+  }
+  const auto copy = [&](int r, int i) {
+    T x = magnitude<absolute>(read<E>(plan.data + tile.in[i] + offsets[r]));
+    if (x != x) {
+      ++nan[i];
+      x = inf;
+    }
+    strips[i / kStrip * strip_stride + r * kStrip + i % kStrip] = x;
+  };
+  if (plan.inner_reduced) {
+    for (int i = 0; i < tile.n; ++i) {
+      for (int r = 0; r < rows; ++r) copy(r, i);
+    }
+  } else {
+    for (int r = 0; r < rows; ++r) {
+      for (int i = 0; i < tile.n; ++i) copy(r, i);
+    }
+  }
+}
+
+}  // namespace

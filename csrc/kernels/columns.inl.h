@@ -1,0 +1,822 @@
+// Order statistics of columns, each lane a column, and the mean and median of what lies within two of them.
+//
+// NaN is left out and counted; NaN where a column holds nothing else. A column's own count of NaN moves its own ranks
+// only: NaN is read as +Inf, behind all values. A quantile is the linear one of NumPy: rank q * (n - 1), fraction and
+// interpolation in double, then one rounding to the result; zero is +0.0. Up to kSortRows rows a tile of columns is
+// copied to scratch memory and sorted there. Beyond, a sample of rows brackets the wanted ranks, then one read counts
+// what lies below and keeps what lies inside; that is sorted. A column whose rank escapes its bracket, or whose bracket
+// holds more than kSortRows values, gets a new one from a sample of its inside, and from the fourth time on the middle
+// of the representable values that are left. Brackets are values of the data, and a rank that falls on an edge is
+// answered by the edge: so ties -- the zeros of a ReLU -- cost nothing. The result is a function of the values alone,
+// not of their order: sums are exact on a fixed grid, see Grid.
+#pragma once
+
+#include "kernels/column_tile.inl.h"
+#include "kernels/order_statistics.inl.h"
+
+namespace {
+
+constexpr int kSortRows = 1024;
+constexpr int64_t kSampleRows = 512;  // that a bracket is made of
+constexpr int kTail = 4;              // smallest and greatest values that one read keeps
+constexpr int kAttemptsBySample = 3;
+constexpr double kBracketSigmas = 3;  // half width of a bracket, in standard deviations of the rank of a sample
+
+template <class T>
+struct ColumnWork {
+  T rows[kTileStrips][kSortRows * kStrip];
+  T panel[kTileStrips][kPanelRows * kStrip];
+};
+
+// One value of type X for each column of a tile; a member of its own so that strips are addressed without arithmetic.
+template <class X>
+struct PerColumn {
+  alignas(64) X at[kTileColumns];
+  X& operator[](int64_t i) { return at[i]; }
+  const X& operator[](int64_t i) const { return at[i]; }
+  void fill(X value) {
+    for (X& x : at) x = value;
+  }
+};
+
+// Integers in the order of the values.
+QS_INLINE int64_t ordered(float x) {
+  const auto bits = static_cast<int32_t>(bits_of(x));
+  return bits < 0 ? static_cast<int64_t>(bits ^ 0x7fffffff) : bits;
+}
+QS_INLINE int64_t ordered(double x) {
+  const auto bits = static_cast<int64_t>(bits_of(x));
+  return bits < 0 ? bits ^ 0x7fffffffffffffff : bits;
+}
+QS_INLINE float from_ordered(int64_t i, float) {
+  const auto bits = static_cast<int32_t>(i);
+  return float_from_bits(static_cast<uint32_t>(bits < 0 ? bits ^ 0x7fffffff : bits));
+}
+QS_INLINE double from_ordered(int64_t i, double) {
+  return double_from_bits(static_cast<uint64_t>(i < 0 ? i ^ 0x7fffffffffffffff : i));
+}
+// Half way between two values, rounded down; no overflow for any two int64.
+QS_INLINE int64_t midpoint(int64_t a, int64_t b) { return (a >> 1) + (b >> 1) + (a & b & 1); }
+
+// The least float that is not below x, and the greatest that is not above; NaN bounds nothing.
+QS_INLINE double least_not_below(double x, double) { return x == x ? x : -__builtin_inf(); }
+QS_INLINE double greatest_not_above(double x, double) { return x == x ? x : __builtin_inf(); }
+QS_INLINE float least_not_below(double x, float) {
+  if (x != x) return -__builtin_inff();
+  const float y = static_cast<float>(x);
+  return static_cast<double>(y) < x ? from_ordered(ordered(y == 0 ? 0.0f : y) + 1, y) : y;
+}
+QS_INLINE float greatest_not_above(double x, float) { return -least_not_below(-x, 0.0f); }
+
+// Where a read puts what it finds of a bracket [low, high] of each column.
+template <class T>
+struct Bracketing {
+  PerColumn<T> low;
+  PerColumn<T> high;
+  PerColumn<int64_t> below;       // values less than low
+  PerColumn<int64_t> to_low;      // ... not greater than low
+  PerColumn<int64_t> below_high;  // ... less than high
+  PerColumn<int64_t> to_high;     // ... not greater than high
+  PerColumn<int64_t> kept;        // values strictly inside, of which the first kSortRows were kept
+
+  void begin() {
+    below.fill(0);
+    to_low.fill(0);
+    below_high.fill(0);
+    to_high.fill(0);
+    kept.fill(0);
+  }
+};
+
+template <class V, class T>
+QS_INLINE void add_counts(V counts, int64_t* to) {
+  T lane[V::lanes];
+  store(lane, counts);
+  for (int i = 0; i < V::lanes; ++i) to[i] += static_cast<int64_t>(lane[i]);
+}
+
+// `column` is the first column of the strip.
+template <class T>
+void bracket_rows(const T* x, int rows, int column, Bracketing<T>& b, T* kept) {
+  using V = Vector<T>;
+  const V one = set1(T(1)), none = set1(T(0));
+  for (int i = 0; i < kStrip; i += V::lanes) {
+    const int c = column + i;
+    const V low = load(&b.low[c]), high = load(&b.high[c]);
+    V below = none, to_low = none, below_high = none, to_high = none;
+    for (int r = 0; r < rows; ++r) {
+      const V v = load(x + r * kStrip + i);
+      const auto not_above_low = le(v, low);
+      const auto less_than_high = lt(v, high);
+      below = add(below, select(lt(v, low), one, none));
+      to_low = add(to_low, select(not_above_low, one, none));
+      below_high = add(below_high, select(less_than_high, one, none));
+      to_high = add(to_high, select(le(v, high), one, none));
+      for (uint32_t bits = to_bits(mask_and(less_than_high, mask_not(not_above_low))); bits; bits &= bits - 1) {
+        const int lane = __builtin_ctz(bits);
+        const int64_t n = b.kept[c + lane]++;
+        if (n < kSortRows) kept[n * kStrip + i + lane] = x[r * kStrip + i + lane];
+      }
+    }
+    add_counts<V, T>(below, &b.below[c]);
+    add_counts<V, T>(to_low, &b.to_low[c]);
+    add_counts<V, T>(below_high, &b.below_high[c]);
+    add_counts<V, T>(to_high, &b.to_high[c]);
+  }
+}
+
+// The kTail smallest values of each column in ascending order, and the kTail greatest in descending order.
+template <class T>
+struct Tails {
+  PerColumn<T> low[kTail];
+  PerColumn<T> high[kTail];
+};
+
+template <class T>
+void keep_tails(const T* x, int64_t rows, int column, Tails<T>& tails) {
+  using V = Vector<T>;
+  for (int i = 0; i < kStrip; i += V::lanes) {
+    V low[kTail], high[kTail];
+    for (int j = 0; j < kTail; ++j) {
+      low[j] = load(&tails.low[j][column + i]);
+      high[j] = load(&tails.high[j][column + i]);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      V smaller = load(x + r * kStrip + i), greater = smaller;
+      for (int j = 0; j < kTail; ++j) {
+        compare_exchange(low[j], smaller);
+        compare_exchange(greater, high[j]);
+      }
+    }
+    for (int j = 0; j < kTail; ++j) {
+      store(&tails.low[j][column + i], low[j]);
+      store(&tails.high[j][column + i], high[j]);
+    }
+  }
+}
+
+// The values that a mean or a median is taken of: those of rank begin, ..., begin + count - 1.
+template <class T>
+struct Survivors {
+  PerColumn<T> first;  // the smallest and the greatest
+  PerColumn<T> last;
+  PerColumn<int64_t> begin;
+  PerColumn<int64_t> count;
+};
+
+// What a read finds of the values in [first, last] of each column.
+template <class T>
+struct Census {
+  PerColumn<T> first, last, least_finite, greatest_finite;  // the last two: the bounds within which values are finite
+  PerColumn<T> min, max;                                    // of those
+  PerColumn<int64_t> below, to_last, below_finite, to_finite;
+};
+
+template <class T>
+void take_census(const T* x, int rows, int column, Census<T>& census) {
+  using V = Vector<T>;
+  const V one = set1(T(1)), none = set1(T(0));
+  for (int i = 0; i < kStrip; i += V::lanes) {
+    const int c = column + i;
+    const V first = load(&census.first[c]), last = load(&census.last[c]);
+    const V least = load(&census.least_finite[c]), greatest = load(&census.greatest_finite[c]);
+    V low = load(&census.min[c]), high = load(&census.max[c]);
+    V below = none, to_last = none, below_finite = none, to_finite = none;
+    for (int r = 0; r < rows; ++r) {
+      const V v = load(x + r * kStrip + i);
+      const auto too_small = lt(v, least), not_too_great = le(v, greatest);
+      below = add(below, select(lt(v, first), one, none));
+      to_last = add(to_last, select(le(v, last), one, none));
+      below_finite = add(below_finite, select(too_small, one, none));
+      to_finite = add(to_finite, select(not_too_great, one, none));
+      low = min(select(too_small, low, v), low);
+      high = max(select(not_too_great, v, high), high);
+    }
+    store(&census.min[c], low);
+    store(&census.max[c], high);
+    add_counts<V, T>(below, &census.below[c]);
+    add_counts<V, T>(to_last, &census.to_last[c]);
+    add_counts<V, T>(below_finite, &census.below_finite[c]);
+    add_counts<V, T>(to_finite, &census.to_finite[c]);
+  }
+}
+
+// Sums that do not depend on the order of their terms (Demmel and Nguyen, "Fast reproducible floating-point summation",
+// 2013). A term is rounded to a multiple of a grid so coarse that no partial sum is rounded; the remainder goes to a
+// finer grid, and so on. With two grids the error is below n * 2^(2 log2(n) - 103) of the greatest magnitude, less than
+// plain addition loses.
+constexpr int kMostGrids = 3;
+
+struct Grids {
+  PerColumn<double> grid[kMostGrids];  // 1.5 * 2^k: adding and subtracting it rounds to a multiple of 2^(k - 52)
+  PerColumn<double> sum[kMostGrids];
+  PerColumn<double> scale;  // keeps the coarsest grid of doubles finite
+};
+
+QS_INLINE double power_of_two(int exponent) {
+  if (exponent < -1074) return 0;
+  if (exponent < -1022) return double_from_bits(uint64_t{1} << (exponent + 1074));
+  return double_from_bits(static_cast<uint64_t>(exponent + 1023) << 52);
+}
+
+template <class T>
+void begin_sums(const Survivors<T>& survivors, int n_columns, int64_t rows, Grids& grids) {
+  int spread = 2;  // 2^spread >= 2 * rows
+  while (spread < 62 && (int64_t{1} << (spread - 1)) < rows) ++spread;
+  for (int c = 0; c < n_columns; ++c) {
+    const double low = __builtin_fabs(static_cast<double>(survivors.first[c]));
+    const double high = __builtin_fabs(static_cast<double>(survivors.last[c]));
+    // No survivor: the bounds are infinite, and no term is added.
+    const double most = low > high ? low : high;
+    int exponent = static_cast<int>(bits_of(most) >> 52) - 1022;  // most < 2^exponent
+    constexpr int huge = 900, shift = 256;
+    grids.scale[c] = exponent > huge ? power_of_two(-shift) : 1.0;
+    if (exponent > huge) exponent -= shift;
+    for (int k = 0; k < kMostGrids; ++k) {
+      exponent += spread;
+      grids.grid[k][c] = 1.5 * power_of_two(exponent > 1022 ? 1022 : exponent);
+      grids.sum[k][c] = 0;
+      exponent -= 53;
+    }
+  }
+}
+
+QS_INLINE void add_to_grids(const vf64* grid, vf64* sum, int grids, int stride, vf64 term) {
+  for (int k = 0; k < grids; ++k) {
+    const vf64 rounded = sub(add(grid[k * stride], term), grid[k * stride]);
+    sum[k * stride] = add(sum[k * stride], rounded);
+    term = sub(term, rounded);
+  }
+}
+
+template <int n_grids, class T>
+void sum_rows(const T* x, int64_t rows, int column, const Survivors<T>& survivors, Grids& grids) {
+  using V = Vector<T>;
+  constexpr int doubles = V::lanes / kLanes64;
+  for (int i = 0; i < kStrip; i += V::lanes) {
+    const int c = column + i;
+    const V first = load(&survivors.first[c]), last = load(&survivors.last[c]);
+    vf64 grid[n_grids * doubles], sum[n_grids * doubles];
+    for (int k = 0; k < n_grids; ++k) {
+      for (int d = 0; d < doubles; ++d) {
+        grid[k * doubles + d] = load(&grids.grid[k][c + d * kLanes64]);
+        sum[k * doubles + d] = load(&grids.sum[k][c + d * kLanes64]);
+      }
+    }
+    const vf64 scale = load(&grids.scale[c]);
+    for (int64_t r = 0; r < rows; ++r) {
+      V v = load(x + r * kStrip + i);
+      v = select(mask_and(ge(v, first), le(v, last)), v, set1(T(0)));
+      if constexpr (sizeof(T) == sizeof(double)) {
+        add_to_grids(grid, sum, n_grids, doubles, mul(v, scale));
+      } else {
+        add_to_grids(grid, sum, n_grids, doubles, widen<0>(v));
+        if constexpr (doubles == 2) add_to_grids(grid + 1, sum + 1, n_grids, doubles, widen<1>(v));
+      }
+    }
+    for (int k = 0; k < n_grids; ++k) {
+      for (int d = 0; d < doubles; ++d) store(&grids.sum[k][c + d * kLanes64], sum[k * doubles + d]);
+    }
+  }
+}
+
+template <bool magnitude, class E>
+class ColumnTile {
+ public:
+  using T = Element<E>;
+
+  ColumnTile(const Plan& plan, void* scratch)
+      : plan_(plan), work_(*static_cast<ColumnWork<T>*>(scratch)), walk_(plan) {}
+
+  bool next() {
+    nan_.fill(0);
+    nan_known_ = false;
+    sorted_ = false;
+    return walk_.next(columns_);
+  }
+
+  // Returns how many columns needed bisection.
+  int64_t quantiles(const QuantileArguments& arguments) {
+    const bool in_cache = plan_.count <= kSortRows;
+    if (in_cache) sort_all();
+    int64_t bisected = 0;
+    PerColumn<T> lower, upper;
+    for (int j = 0; j < arguments.n_q; ++j) {
+      if (!in_cache) bisected += select(&arguments.q[j], nullptr, nullptr, lower, upper);
+      for (int c = 0; c < columns_.n; ++c) {
+        const int64_t valid = plan_.count - nan_[c];
+        double value = __builtin_nan("");
+        if (valid > 0) {
+          const Position at = position_of(arguments.q[j], valid);
+          const T a = in_cache ? sorted(at.previous, c) : lower[c];
+          const T b = in_cache ? sorted(at.next, c) : upper[c];
+          value = interpolate(a, b, at.fraction);
+        }
+        write_value(arguments.values, j * plan_.outputs, c, value);
+      }
+    }
+    write_nan(arguments.nan);
+    return bisected;
+  }
+
+  void mean_no_outliers(double p, void* out, int64_t* nan) {
+    Survivors<T> survivors;
+    find_survivors(p, survivors);
+    Grids grids;
+    const PerColumn<double> infinite = leave_out_infinite(survivors);
+    begin_sums(survivors, columns_.n, plan_.count, grids);
+    const bool few = plan_.count <= 65536;
+    const auto add = [&](const T* x, int64_t rows, int column) {
+      if (few) {
+        sum_rows<2>(x, rows, column, survivors, grids);
+      } else {
+        sum_rows<3>(x, rows, column, survivors, grids);
+      }
+    };
+    if (plan_.count <= kSortRows) {
+      for (int g = 0; g < strips(); ++g) add(work_.rows[g], plan_.count, g * kStrip);
+    } else {
+      visit_all([&](const T* x, int rows, int column) { add(x, rows, column); });
+    }
+    for (int c = 0; c < columns_.n; ++c) {
+      double fine = grids.sum[1][c];
+      if (!few) fine += grids.sum[2][c];
+      const double mean = (grids.sum[0][c] + fine) / static_cast<double>(survivors.count[c]) / grids.scale[c];
+      write_value(out, 0, c, infinite[c] == 0 ? mean : infinite[c]);
+    }
+    write_nan(nan);
+  }
+
+  void median_no_outliers(double p, void* out, int64_t* nan) {
+    Survivors<T> survivors;
+    const bool in_cache = plan_.count <= kSortRows;
+    if (in_cache) sort_all();
+    find_survivors(p, survivors);
+    PerColumn<T> lower, upper;
+    PerColumn<int64_t> lower_rank, upper_rank;
+    lower_rank.fill(0);
+    upper_rank.fill(0);
+    for (int c = 0; c < columns_.n; ++c) {
+      if (survivors.count[c] == 0) continue;
+      const Position rank = position_of(0.5, survivors.count[c]);
+      lower_rank[c] = survivors.begin[c] + rank.previous;
+      upper_rank[c] = survivors.begin[c] + rank.next;
+    }
+    if (!in_cache) select(nullptr, &lower_rank, &upper_rank, lower, upper);
+    for (int c = 0; c < columns_.n; ++c) {
+      if (survivors.count[c] == 0) {
+        write_value(out, 0, c, __builtin_nan(""));
+        continue;
+      }
+      const T a = in_cache ? sorted(lower_rank[c], c) : lower[c];
+      const T b = in_cache ? sorted(upper_rank[c], c) : upper[c];
+      write_value(out, 0, c, interpolate(a, b, position_of(0.5, survivors.count[c]).fraction));
+    }
+    write_nan(nan);
+  }
+
+ private:
+  int strips() const { return (columns_.n + kStrip - 1) / kStrip; }
+  T sorted(int64_t rank, int c) const { return work_.rows[c / kStrip][rank * kStrip + c % kStrip]; }
+
+  void write_value(void* out, int64_t offset, int c, double value) const {
+    static_cast<T*>(out)[offset + columns_.out[c]] = static_cast<T>(value) + T(0);
+  }
+  void write_nan(int64_t* nan) const {
+    for (int c = 0; nan != nullptr && c < columns_.n; ++c) nan[columns_.out[c]] = nan_[c];
+  }
+
+  // The mean of columns with infinities among their survivors, zero for the others. No term of the former is summed.
+  PerColumn<double> leave_out_infinite(Survivors<T>& survivors) const {
+    const double inf = __builtin_inf();
+    PerColumn<double> mean;
+    for (int c = 0; c < kTileColumns; ++c) {
+      const bool any = c < columns_.n && survivors.count[c] > 0;
+      const bool negative = any && survivors.first[c] == -static_cast<T>(inf);
+      const bool positive = any && survivors.last[c] == static_cast<T>(inf);
+      mean[c] = !any || (negative && positive) ? __builtin_nan("") : negative ? -inf : positive ? inf : 0.0;
+      if (mean[c] != 0) {
+        survivors.first[c] = static_cast<T>(inf);
+        survivors.last[c] = -static_cast<T>(inf);
+      }
+    }
+    return mean;
+  }
+
+  // Reads rows panel by panel: use(rows of a strip, number of rows, first column).
+  template <class Rows, class Use>
+  void visit(Rows rows, int64_t* nan, Use use) {
+    int64_t offsets[kPanelRows];
+    while (const int n = rows.next(offsets)) {
+      load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.panel[0], kPanelRows * kStrip, nan);
+      for (int g = 0; g < strips(); ++g) use(work_.panel[g], n, g * kStrip);
+    }
+  }
+  // The first visit of all rows counts NaN.
+  template <class Use>
+  void visit_all(Use use) {
+    PerColumn<int64_t> again;
+    again.fill(0);
+    visit(RowWalk(plan_), nan_known_ ? again.at : nan_.at, use);
+    nan_known_ = true;
+  }
+  template <class Use>
+  void visit_sample(int64_t count, Use use) {
+    PerColumn<int64_t> unused;
+    unused.fill(0);
+    visit(SampledRowWalk(plan_, count), unused.at, use);
+  }
+
+  // All rows in scratch memory; only for plan.count <= kSortRows.
+  void load_all() {
+    if (nan_known_) return;
+    int64_t offsets[kPanelRows];
+    RowWalk rows(plan_);
+    int64_t at = 0;
+    while (const int n = rows.next(offsets)) {
+      load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.rows[0] + at * kStrip, kSortRows * kStrip, nan_.at);
+      at += n;
+    }
+    nan_known_ = true;
+  }
+  void sort_all() {
+    if (sorted_) return;
+    load_all();
+    for (int g = 0; g < strips(); ++g) sort_strip(work_.rows[g], plan_.count);
+    sorted_ = true;
+  }
+
+  // Sorts the kept values of each strip; shorter columns are filled up with +Inf.
+  void sort_kept(const PerColumn<int64_t>& kept) {
+    for (int g = 0; g < strips(); ++g) {
+      int64_t most = 0;
+      for (int i = 0; i < kStrip; ++i) {
+        const int64_t n = g * kStrip + i < columns_.n ? kept[g * kStrip + i] : 0;
+        if (n > most) most = n;
+      }
+      if (most > kSortRows) most = kSortRows;
+      for (int i = 0; i < kStrip; ++i) {
+        const int64_t n = g * kStrip + i < columns_.n ? kept[g * kStrip + i] : 0;
+        for (int64_t r = n; r < most; ++r) work_.rows[g][r * kStrip + i] = static_cast<T>(__builtin_inf());
+      }
+      sort_strip(work_.rows[g], most);
+    }
+  }
+
+  // What is known of a wanted rank: its value lies in [least, most].
+  struct Search {
+    PerColumn<T> least;
+    PerColumn<T> most;
+    PerColumn<int64_t> before;  // at most so many values are less than `least`: all of lower rank
+    PerColumn<int64_t> until;   // ranks of values not greater than `most` are lower than this
+    PerColumn<int64_t> inside;  // at most so many values lie strictly between
+    PerColumn<int8_t> found;    // 0: nothing, 1: the lower rank, 2: both
+
+    void restart(int c, T value, int64_t rank, int64_t rows) {
+      least[c] = value;
+      most[c] = static_cast<T>(__builtin_inf());
+      before[c] = rank;
+      until[c] = rows;
+      inside[c] = rows - rank;
+    }
+  };
+
+  // The values of two neighbouring ranks of each column: those of the quantile q if it is given -- the ranks follow as
+  // soon as NaN is counted --, else the given ones. For more rows than are sorted whole. Returns how many columns
+  // needed bisection.
+  int64_t select(const double* q, const PerColumn<int64_t>* lower_rank, const PerColumn<int64_t>* upper_rank,
+                 PerColumn<T>& lower, PerColumn<T>& upper) {
+    const T inf = static_cast<T>(__builtin_inf());
+    const int64_t rows = plan_.count;
+    Search search;
+    PerColumn<int64_t> rank[2];
+    for (int c = 0; c < kTileColumns; ++c) {
+      search.restart(c, -inf, 0, rows);
+      search.found[c] = c < columns_.n ? 0 : 2;
+      lower[c] = upper[c] = inf;
+      if (q == nullptr && c < columns_.n) {
+        rank[0][c] = (*lower_rank)[c];
+        rank[1][c] = (*upper_rank)[c];
+      }
+    }
+    Bracketing<T> bracket;
+    int64_t bisected = 0;
+    bool searching = true;
+    for (int attempt = 0; searching; ++attempt) {
+      for (int c = 0; q != nullptr && c < columns_.n; ++c) {
+        const int64_t valid = rows - (nan_known_ ? nan_[c] : 0);
+        const Position r = valid > 0 ? position_of(*q, valid) : Position{0, 0, 0};
+        rank[0][c] = r.previous;
+        rank[1][c] = r.next;
+      }
+      choose_brackets(search, rank, attempt, bracket);
+      bracket.begin();
+      const bool counted = nan_known_;
+      visit_all(
+          [&](const T* x, int n, int column) { bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]); });
+      sort_kept(bracket.kept);
+      searching = false;
+      for (int c = 0; c < columns_.n; ++c) {
+        if (!counted && q != nullptr && nan_[c] > 0) {
+          const int64_t valid = rows - nan_[c];
+          const Position r = valid > 0 ? position_of(*q, valid) : Position{0, 0, 0};
+          rank[0][c] = r.previous;
+          rank[1][c] = r.next;
+        }
+        while (search.found[c] < 2 && resolve(search, rank, bracket, c, search.found[c] == 0 ? lower : upper)) {
+        }
+        searching = searching || search.found[c] < 2;
+        bisected += attempt == kAttemptsBySample - 1 && search.found[c] < 2;
+      }
+    }
+    return bisected;
+  }
+
+  // Answers the next wanted rank of a column from the last read, or narrows what is known of it and returns false.
+  bool resolve(Search& search, const PerColumn<int64_t>* ranks, const Bracketing<T>& b, int c, PerColumn<T>& value) {
+    const int64_t rank = ranks[search.found[c]][c];
+    if (rank < b.below[c]) {
+      search.most[c] = b.low[c];
+      search.until[c] = b.to_low[c];
+      search.inside[c] = least_of(search.inside[c], b.below[c] - search.before[c]);
+      return false;
+    }
+    if (rank >= b.to_high[c]) {
+      search.least[c] = b.high[c];
+      search.before[c] = b.below_high[c];
+      search.inside[c] = least_of(search.inside[c], search.until[c] - b.to_high[c]);
+      return false;
+    }
+    if (rank < b.to_low[c]) {
+      value[c] = b.low[c];
+    } else if (rank >= b.below_high[c]) {
+      value[c] = b.high[c];
+    } else if (b.kept[c] <= kSortRows) {
+      value[c] = sorted(rank - b.to_low[c], c);
+    } else {
+      search.least[c] = b.low[c];
+      search.most[c] = b.high[c];
+      search.before[c] = b.below[c];
+      search.until[c] = b.to_high[c];
+      search.inside[c] = b.kept[c];
+      return false;
+    }
+    if (search.found[c] == 0) search.restart(c, value[c], rank, plan_.count);
+    ++search.found[c];
+    return true;
+  }
+
+  static int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
+
+  void choose_brackets(const Search& search, const PerColumn<int64_t>* ranks, int attempt, Bracketing<T>& bracket) {
+    const T inf = static_cast<T>(__builtin_inf());
+    PerColumn<bool> by_sample;
+    by_sample.fill(false);
+    int64_t most_inside = 0;
+    for (int c = 0; c < kTileColumns; ++c) {
+      if (search.found[c] == 2) {  // an empty bracket keeps nothing
+        bracket.low[c] = inf;
+        bracket.high[c] = -inf;
+        continue;
+      }
+      bracket.low[c] = search.least[c];
+      bracket.high[c] = search.most[c];
+      if (search.inside[c] <= kSortRows) continue;
+      if (attempt < kAttemptsBySample) {
+        by_sample[c] = true;
+        if (search.inside[c] > most_inside) most_inside = search.inside[c];
+      } else {
+        const int64_t least = ordered(search.least[c]), most = ordered(search.most[c]);
+        if (most > least && static_cast<uint64_t>(most) - static_cast<uint64_t>(least) > 1) {
+          bracket.low[c] = bracket.high[c] = from_ordered(midpoint(least, most), T(0)) + T(0);
+        }
+      }
+    }
+    if (most_inside == 0) return;
+
+    // As many rows as let about kSampleRows of them fall inside the widest bracket.
+    const double share = static_cast<double>(kSampleRows) / static_cast<double>(most_inside);
+    const auto wanted = static_cast<int64_t>(static_cast<double>(plan_.count) * share) + 1;
+    bracket.begin();
+    visit_sample(least_of(wanted, plan_.count), [&](const T* x, int n, int column) {
+      bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]);
+    });
+    sort_kept(bracket.kept);
+    for (int c = 0; c < columns_.n; ++c) {
+      const int64_t kept = least_of(bracket.kept[c], kSortRows);
+      if (!by_sample[c] || kept == 0 || bracket.kept[c] > kSortRows) continue;
+      // Where the ranks would fall among the sampled values that were kept, and how far they may be off.
+      const auto sampled = static_cast<double>(bracket.to_high[c] - bracket.below[c]);
+      const auto at_low = static_cast<double>(bracket.to_low[c] - bracket.below[c]);
+      const auto range = static_cast<double>(search.until[c] - search.before[c]);
+      const double lower = (static_cast<double>(ranks[search.found[c]][c] - search.before[c]) + 0.5) / range;
+      const double upper = (static_cast<double>(ranks[1][c] - search.before[c]) + 0.5) / range;
+      const double spread = kBracketSigmas * __builtin_sqrt(sampled * lower * (lower < 1 ? 1 - lower : 0)) + 1.5;
+      const double first = __builtin_floor(lower * sampled - at_low - spread);
+      const double last = __builtin_ceil(upper * sampled - at_low + spread);
+      const T low = bracket.low[c], high = bracket.high[c];
+      bracket.low[c] = first < 0 ? low : sorted(first < kept ? static_cast<int64_t>(first) : kept - 1, c);
+      bracket.high[c] = last >= kept ? high : sorted(last > 0 ? static_cast<int64_t>(last) : 0, c);
+    }
+  }
+
+  void find_survivors(double p, Survivors<T>& survivors) {
+    if (!survivors_by_tails(p, survivors)) {
+      if (plan_.count <= kSortRows) {
+        sort_all();
+        survivors_of_sorted(p, survivors);
+      } else {
+        survivors_by_selection(p, survivors);
+      }
+    }
+  }
+
+  // One read, if the quantiles lie among the kTail smallest and greatest values. False if they do not, or if there is
+  // NaN.
+  bool survivors_by_tails(double p, Survivors<T>& survivors) {
+    const int64_t n = plan_.count;
+    if (n < 2 * kTail) return false;
+    const Position low = position_of(p, n), high = position_of(1.0 - p, n);
+    if (low.next >= kTail || high.previous < n - kTail) return false;
+    const T inf = static_cast<T>(__builtin_inf());
+    Tails<T> tails;
+    for (int j = 0; j < kTail; ++j) {
+      tails.low[j].fill(inf);
+      tails.high[j].fill(-inf);
+    }
+    if (n <= kSortRows) {
+      load_all();
+      for (int g = 0; g < strips(); ++g) keep_tails(work_.rows[g], n, g * kStrip, tails);
+    } else {
+      visit_all([&](const T* x, int rows, int column) { keep_tails(x, rows, column, tails); });
+    }
+    for (int c = 0; c < columns_.n; ++c) {
+      if (nan_[c] > 0) return false;
+      const double low_limit = interpolate(tails.low[low.previous][c], tails.low[low.next][c], low.fraction);
+      const double high_limit =
+          interpolate(tails.high[n - 1 - high.previous][c], tails.high[n - 1 - high.next][c], high.fraction);
+      int below = 0, above = 0;
+      while (below < kTail && tails.low[below][c] < low_limit) ++below;
+      while (above < kTail && tails.high[above][c] > high_limit) ++above;
+      if (below == kTail || above == kTail) return false;
+      survivors.begin[c] = below;
+      survivors.count[c] = n - below - above;
+      survivors.first[c] = tails.low[below][c];
+      survivors.last[c] = tails.high[above][c];
+    }
+    return true;
+  }
+
+  void survivors_of_sorted(double p, Survivors<T>& survivors) {
+    for (int c = 0; c < columns_.n; ++c) {
+      const int64_t n = plan_.count - nan_[c];
+      survivors.begin[c] = 0;
+      survivors.count[c] = n;
+      if (n == 0) continue;
+      const Position low = position_of(p, n), high = position_of(1.0 - p, n);
+      const double low_limit = interpolate(sorted(low.previous, c), sorted(low.next, c), low.fraction);
+      const double high_limit = interpolate(sorted(high.previous, c), sorted(high.next, c), high.fraction);
+      int64_t first = low.previous, last = high.next;
+      while (first > 0 && !(sorted(first - 1, c) < low_limit)) --first;
+      while (first < n && sorted(first, c) < low_limit) ++first;
+      while (last < n - 1 && !(sorted(last + 1, c) > high_limit)) ++last;
+      while (last >= 0 && sorted(last, c) > high_limit) --last;
+      if (first > last) {
+        first = 0;
+        last = n - 1;
+      }
+      survivors.begin[c] = first;
+      survivors.count[c] = last - first + 1;
+      survivors.first[c] = sorted(first, c);
+      survivors.last[c] = sorted(last, c);
+    }
+  }
+
+  // The rank behind the last survivor; NaN was read as +Inf.
+  int64_t behind_last(const Census<T>& census, int c) const {
+    return census.last[c] == static_cast<T>(__builtin_inf()) ? plan_.count - nan_[c] : census.to_last[c];
+  }
+
+  void survivors_by_selection(double p, Survivors<T>& survivors) {
+    const T inf = static_cast<T>(__builtin_inf());
+    PerColumn<T> low[2], high[2];
+    const double low_q = p, high_q = 1.0 - p;
+    select(&low_q, nullptr, nullptr, low[0], low[1]);
+    select(&high_q, nullptr, nullptr, high[0], high[1]);
+    Census<T> census;
+    census.first.fill(0);
+    census.last.fill(0);
+    for (int c = 0; c < columns_.n; ++c) {
+      const int64_t n = plan_.count - nan_[c];
+      if (n > 0) {
+        const double low_limit = interpolate(low[0][c], low[1][c], position_of(low_q, n).fraction);
+        const double high_limit = interpolate(high[0][c], high[1][c], position_of(high_q, n).fraction);
+        census.first[c] = least_not_below(low_limit, T(0));
+        census.last[c] = greatest_not_above(high_limit, T(0));
+      }
+    }
+    count_survivors(census);
+    bool again = false;
+    for (int c = 0; c < columns_.n; ++c) {
+      if (behind_last(census, c) <= census.below[c] && plan_.count > nan_[c]) {
+        census.first[c] = -inf;
+        census.last[c] = inf;
+        again = true;
+      }
+    }
+    if (again) count_survivors(census);
+    for (int c = 0; c < columns_.n; ++c) {
+      const int64_t behind = behind_last(census, c);
+      survivors.begin[c] = census.below[c];
+      survivors.count[c] = plan_.count > nan_[c] ? behind - census.below[c] : 0;
+      survivors.first[c] = census.below_finite[c] > census.below[c] ? -inf : census.min[c];
+      survivors.last[c] = behind > census.to_finite[c] ? inf : census.max[c];
+    }
+  }
+
+  void count_survivors(Census<T>& census) {
+    const T inf = static_cast<T>(__builtin_inf());
+    const T greatest = sizeof(T) == 8 ? static_cast<T>(__DBL_MAX__) : static_cast<T>(__FLT_MAX__);
+    census.min.fill(inf);
+    census.max.fill(-inf);
+    census.below.fill(0);
+    census.to_last.fill(0);
+    census.below_finite.fill(0);
+    census.to_finite.fill(0);
+    for (int c = 0; c < kTileColumns; ++c) {
+      census.least_finite[c] = census.first[c] < -greatest ? -greatest : census.first[c];
+      census.greatest_finite[c] = census.last[c] > greatest ? greatest : census.last[c];
+    }
+    visit_all([&](const T* x, int rows, int column) { take_census(x, rows, column, census); });
+  }
+
+  const Plan& plan_;
+  ColumnWork<T>& work_;
+  TileWalk walk_;
+  TileColumns columns_;
+  PerColumn<int64_t> nan_;
+  bool nan_known_ = false;
+  bool sorted_ = false;
+};
+
+template <bool magnitude, class E>
+int64_t quantiles_of_columns(const Plan& plan, const QuantileArguments& arguments, void* scratch) {
+  ColumnTile<magnitude, E> tile(plan, scratch);
+  int64_t bisected = 0;
+  while (tile.next()) bisected += tile.quantiles(arguments);
+  return bisected;
+}
+
+template <bool magnitude>
+int64_t quantiles_of_columns(const Plan& plan, const QuantileArguments& arguments, void* scratch) {
+  switch (plan.dtype) {
+    case DType::float32:
+      return quantiles_of_columns<magnitude, float>(plan, arguments, scratch);
+    case DType::float64:
+      return quantiles_of_columns<magnitude, double>(plan, arguments, scratch);
+    case DType::float16:
+      return quantiles_of_columns<magnitude, f16>(plan, arguments, scratch);
+    case DType::bfloat16:
+      return quantiles_of_columns<magnitude, bf16>(plan, arguments, scratch);
+  }
+  return 0;
+}
+
+template <class E>
+void without_outliers(const Plan& plan, double p, bool median, void* out, int64_t* nan, void* scratch) {
+  static_assert(sizeof(ColumnWork<Element<E>>) <= kColumnsScratchBytes, "raise kColumnsScratchBytes");
+  ColumnTile<false, E> tile(plan, scratch);
+  while (tile.next()) {
+    if (median) {
+      tile.median_no_outliers(p, out, nan);
+    } else {
+      tile.mean_no_outliers(p, out, nan);
+    }
+  }
+}
+
+void without_outliers(const Plan& plan, double p, bool median, void* out, int64_t* nan, void* scratch) {
+  switch (plan.dtype) {
+    case DType::float32:
+      return without_outliers<float>(plan, p, median, out, nan, scratch);
+    case DType::float64:
+      return without_outliers<double>(plan, p, median, out, nan, scratch);
+    case DType::float16:
+      return without_outliers<f16>(plan, p, median, out, nan, scratch);
+    case DType::bfloat16:
+      return without_outliers<bf16>(plan, p, median, out, nan, scratch);
+  }
+}
+
+int64_t columns_quantiles(const Plan* plan, const QuantileArguments* arguments, void* scratch) noexcept {
+  return arguments->magnitude ? quantiles_of_columns<true>(*plan, *arguments, scratch)
+                              : quantiles_of_columns<false>(*plan, *arguments, scratch);
+}
+void columns_mean_no_outliers(const Plan* plan, double p, void* out, int64_t* nan, void* scratch) noexcept {
+  without_outliers(*plan, p, false, out, nan, scratch);
+}
+void columns_median_no_outliers(const Plan* plan, double p, void* out, int64_t* nan, void* scratch) noexcept {
+  without_outliers(*plan, p, true, out, nan, scratch);
+}
+
+}  // namespace
