@@ -94,3 +94,36 @@ def small_cnn(*, opset: int = 17) -> onnx.ModelProto:
     b.op("Gemm", flat, b.noise(5, 8, name="head.weight"), b.noise(5, name="head.bias"), transB=1, name="head", out="y")
     b.output("y")
     return b.build()
+
+
+def conditional_model() -> onnx.ModelProto:
+    """A convolution whose result ``features`` the branches of an If read, and a convolution of what they give.
+
+    Inputs ``x`` [1, 4, 8, 8] and the boolean ``flag``, output ``y``. One branch convolves, the other clamps.
+    """
+
+    def branch(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return helper.make_graph(
+            list(nodes), name, [], [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)]
+        )
+
+    b = ModelBuilder()
+    x = b.input("x", 1, 4, 8, 8)
+    flag = b.input("flag", dtype=TensorProto.BOOL)
+    b.op("Conv", x, b.noise(4, 4, 1, 1), b.noise(4), name="conv", out="features")
+    weight = numpy_helper.from_array(b.rng.normal(size=(4, 4, 1, 1)).astype(np.float32))
+    inside = [
+        helper.make_node("Constant", [], ["w"], value=weight),
+        helper.make_node("Conv", ["features", "w"], ["then_out"], name="inner"),
+    ]
+    b.op(
+        "If",
+        flag,
+        name="choice",
+        out="chosen",
+        then_branch=branch("then", *inside),
+        else_branch=branch("else", helper.make_node("Relu", ["features"], ["else_out"], name="inner_relu")),
+    )
+    b.op("Conv", "chosen", b.noise(4, 4, 1, 1), b.noise(4), name="last", out="y")
+    b.output("y")
+    return b.build()

@@ -21,7 +21,7 @@ from quantstats.ptq.graph import Port
 from quantstats.ptq.plan import ActivationQuantizer, Place, QuantizationPlan
 from quantstats.quantizer import QuantizerConfig, quantizer_from_range
 
-from .models import ModelBuilder, small_cnn
+from .models import ModelBuilder, conditional_model, small_cnn
 from .quantization import executed_types, fake_quantized, min_max_plan, output_step, product_step, run, sqnr
 
 FEEDS = {"x": np.random.default_rng(3).normal(size=(4, 3, 8, 8)).astype(np.float32)}
@@ -425,6 +425,17 @@ def test_long_sums_do_not_keep_a_bias_from_the_integers() -> None:
     emitted = adapter.emit(min_max_plan(adapter, feeds))
     assert constants(emitted)["b_quantized"].dtype == np.int32
     assert sqnr(run(b.build(), feeds)["y"], run(emitted, feeds)["y"]) > 30
+
+
+def test_subgraphs_read_what_the_integer_kernel_writes(tmp_path: Path) -> None:
+    model = conditional_model()
+    adapter = OnnxAdapter(model)
+    for flag in (True, False):
+        feeds = {"x": np.random.default_rng(2).normal(size=(1, 4, 8, 8)).astype(np.float32), "flag": np.array(flag)}
+        emitted = adapter.emit(min_max_plan(adapter, feeds, quantize_outputs=True))
+        onnx.checker.check_model(emitted, full_check=True)
+        assert executed_types(emitted, tmp_path).count("QLinearConv") == 2
+        assert sqnr(run(model, feeds)["y"], run(emitted, feeds)["y"]) > 30
 
 
 # Plans that do not fit

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from quantstats.adapters.onnx import OnnxAdapter
 from quantstats.ptq.graph import Operation, OperationKind, Weight
 
-from .models import ModelBuilder
+from .models import ModelBuilder, conditional_model
 
 
 def only(model: onnx.ModelProto, op_type: str) -> Operation:
@@ -240,34 +240,11 @@ def test_residual_addition_beside_a_decomposed_function_is_elementwise() -> None
 
 
 def test_subgraphs_are_not_entered_and_show_what_they_capture() -> None:
-    def branch(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
-        return helper.make_graph(
-            list(nodes), name, [], [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)]
-        )
-
-    b = ModelBuilder()
-    x = b.input("x", 1, 4, 8, 8)
-    condition = b.input("flag", dtype=TensorProto.BOOL)
-    features = b.conv(x, 4, 4, name="conv")
-    weight = numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32))
-    inside = [
-        helper.make_node("Constant", [], ["w"], value=weight),
-        helper.make_node("Conv", [features, "w"], ["then_out"], name="inner"),
-    ]
-    b.op(
-        "If",
-        condition,
-        name="choice",
-        out="y",
-        then_branch=branch("then", *inside),
-        else_branch=branch("else", helper.make_node("Relu", [features], ["else_out"], name="inner_relu")),
-    )
-    b.output("y")
-    graph = OnnxAdapter(b.build()).graph()
-    assert [operation.name for operation in graph] == ["conv", "choice"]
+    graph = OnnxAdapter(conditional_model()).graph()
+    assert [operation.name for operation in graph] == ["conv", "choice", "last"]
     choice = graph.operation("choice")
     assert choice.kind is OperationKind.FLOAT
-    assert choice.inputs == ("flag", features)
+    assert choice.inputs == ("flag", "features")
     assert choice.activations == ()
 
 

@@ -28,6 +28,7 @@ from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quanti
 from quantstats.adapters.onnx.loading import in_memory_tensor, initializers
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.operators import OPERATORS
+from quantstats.adapters.onnx.subgraphs import captured_tensors, replace_captured
 from quantstats.errors import ParameterError
 from quantstats.ptq.graph import Port
 from quantstats.ptq.plan import ActivationQuantizer, Place, QuantizationPlan, WeightQuantizer
@@ -74,6 +75,7 @@ class _Emission:
         self._tensor_names = UniqueNames(tensor_names(self._graph))
         self._node_names = UniqueNames(node_names(self._graph))
         self._nodes = {node.name: node for node in self._graph if node.name}
+        self._captured = {name: captured_tensors(node) for name, node in self._nodes.items()}
         self._values = {value.name: value for value in self._graph.inputs if value.name}
         self._values.update((value.name, value) for node in self._graph for value in node.outputs if value.name)
         # What each operand of the original reads once quantized, to find the scales of a bias.
@@ -269,7 +271,7 @@ class _Emission:
 
     def _node(self, port: Port) -> ir.Node:
         node = self._nodes.get(port.operation)
-        if node is None or port.operand >= len(node.inputs):
+        if node is None or port.operand >= len(node.inputs) + len(self._captured[port.operation]):
             raise ParameterError(
                 f"the plan reads operand {port.operand} of operation {port.operation!r}, which the model does not have"
             )
@@ -278,14 +280,18 @@ class _Emission:
     def _rewire(self, readers: tuple[Port, ...] | list[Port], tensor: str, to: ir.Value, stored: StoredLevels) -> None:
         for port in readers:
             node = self._node(port)
-            current = node.inputs[port.operand]
+            captured = port.operand - len(node.inputs)
+            current = node.inputs[port.operand] if captured < 0 else self._captured[port.operation][captured]
             if current is None or current.name != tensor:
                 found = None if current is None else current.name
                 raise ParameterError(
                     f"the plan says that operand {port.operand} of {port.operation!r} reads {tensor!r}, "
                     f"but it reads {found!r}"
                 )
-            node.replace_input_with(port.operand, to)
+            if captured < 0:
+                node.replace_input_with(port.operand, to)
+            else:
+                replace_captured(node, current, to)
             self._read[port] = stored
 
     def _pair(self, tensor: str, stored: StoredLevels) -> _Pair:

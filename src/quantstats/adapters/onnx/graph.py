@@ -7,6 +7,7 @@ import onnx_ir as ir
 from quantstats.adapters.onnx.cleanup import CleanModel
 from quantstats.adapters.onnx.decomposed import is_constant, is_step_of_function
 from quantstats.adapters.onnx.operators import OPERATORS, Operator
+from quantstats.adapters.onnx.subgraphs import captured_tensors
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Tensor, Weight
 
 # Kinds that quantization is for; the others follow them. Of those, some read constants beside activations.
@@ -36,7 +37,7 @@ def build_graph(clean: CleanModel) -> QuantizationGraph:
 
 def _operation(node: ir.Node) -> Operation:
     operator = OPERATORS.get(node.op_type) if node.domain == "" else None
-    inputs = tuple(_name(value) for value in (*node.inputs, *_captured(node)))
+    inputs = tuple(_name(value) for value in (*node.inputs, *captured_tensors(node)))
     outputs = tuple(_name(value) for value in node.outputs)
     described = None if operator is None or not _computes_in_float32(node) else _describe(node, operator)
     kind, weight, bias, activations = described or (OperationKind.FLOAT, None, None, ())
@@ -140,25 +141,6 @@ def _computes_in_float32(node: ir.Node) -> bool:
     values = (node.inputs[0] if node.inputs else None, node.outputs[0] if node.outputs else None)
     types = {value.dtype for value in values if value is not None and value.dtype is not None}
     return types <= {ir.DataType.FLOAT}
-
-
-def _captured(node: ir.Node) -> list[ir.Value]:
-    """Tensors of the main graph that the subgraphs of a node read, each once."""
-    inner: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            inner.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            inner.extend(attribute.as_graphs())
-    captured: dict[ir.Value, None] = {}
-    for graph in inner:
-        for value in (v for each in graph.all_nodes() for v in each.inputs if v is not None):
-            if value.graph is node.graph:
-                captured[value] = None
-        for value in graph.outputs:
-            if value.graph is node.graph:
-                captured[value] = None
-    return list(captured)
 
 
 def _tensor(value: ir.Value) -> Tensor:
