@@ -109,9 +109,9 @@ QS_INLINE vf32 load_float_partial(const double* p, int n) {
 // Steps from the zero point: the clamped quotient, rounded.
 template <bool divide>
 QS_INLINE vi32 steps(vf32 x, const VectorParameters& p) {
-  x = select(unordered(x, x), set1(0.0f), x);
-  if constexpr (divide) return to_i32(min(max(div(x, p.scale), p.low), p.high));
-  x = min(max(x, p.low), p.high);
+  const mf32 number = eq(x, x);
+  if constexpr (divide) return to_i32(keep(number, min(max(div(x, p.scale), p.low), p.high)));
+  x = keep(number, min(max(x, p.low), p.high));
   vf32 q = mul(x, p.inverse);
   q = fma(fnma(q, p.scale, x), p.inverse, q);
   q = fma(fnma(q, p.scale, x), p.inverse, q);
@@ -178,7 +178,8 @@ QS_INLINE void map_ends(const typename Kernel::In* in, typename Kernel::Out* out
 // Elements [i, n - (n - i) mod 4 vectors) of a run; returns the end.
 template <class Kernel, bool streaming, class Parameters>
 QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t n,
-                           const Parameters& p) {
+                           const Parameters& shared) {
+  const Parameters p = shared;  // a copy that no store to `out` can change, so it stays in registers
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     typename Kernel::Result result[4];
     for (int j = 0; j < 4; ++j) {

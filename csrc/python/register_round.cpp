@@ -19,6 +19,7 @@ std::string describe(const py::array& array, const char* argument) {
 // The storage type of levels, with its range.
 struct LevelType {
   QType type;
+  const char* name;
   int64_t low;
   int64_t high;
 };
@@ -31,13 +32,13 @@ bool level_type(const py::dtype& dtype, LevelType* out) {
   if (!is_signed && dtype.kind() != 'u') return false;
   switch (dtype.itemsize()) {
     case 1:
-      *out = is_signed ? LevelType{QType::int8, -128, 127} : LevelType{QType::uint8, 0, 255};
+      *out = is_signed ? LevelType{QType::int8, "int8", -128, 127} : LevelType{QType::uint8, "uint8", 0, 255};
       return true;
     case 2:
-      *out = is_signed ? LevelType{QType::int16, -32768, 32767} : LevelType{QType::uint16, 0, 65535};
+      *out = is_signed ? LevelType{QType::int16, "int16", -32768, 32767} : LevelType{QType::uint16, "uint16", 0, 65535};
       return true;
     case 4:
-      *out = {QType::int32, INT32_MIN, INT32_MAX};
+      *out = {QType::int32, "int32", INT32_MIN, INT32_MAX};
       return is_signed;
     default:
       return false;
@@ -75,12 +76,13 @@ class Parameters {
   // -1 if all elements share one scale and one zero point.
   int channel_axis() const { return channel_axis_; }
 
-  void check_zero_points(int64_t low, int64_t high, const std::string& range) const {
+  // `of` names the range in an error.
+  void check_zero_points(int64_t low, int64_t high, const char* of) const {
     for (size_t i = 0; i < zero_point_.size(); ++i) {
-      if (zero_point_[i] < low || zero_point_[i] > high) {
-        throw py::value_error("zero_point is " + std::to_string(zero_point_[i]) + of_channel(i, zero_point_.size()) +
-                              ", outside " + range + "; a zero point is a level");
-      }
+      if (zero_point_[i] >= low && zero_point_[i] <= high) continue;
+      throw py::value_error("zero_point is " + std::to_string(zero_point_[i]) + of_channel(i, zero_point_.size()) +
+                            ", outside " + of + " = [" + std::to_string(low) + ", " + std::to_string(high) +
+                            "]; a zero point is a level");
     }
   }
 
@@ -169,15 +171,15 @@ class Parameters {
   std::vector<int32_t> zero_point32_;
 };
 
-void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, const std::string& of,
+void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, const char* of,
                  RoundArguments* arguments) {
   const int64_t least = integer(qmin, "qmin"), greatest = integer(qmax, "qmax");
-  const std::string range = "[" + std::to_string(low) + ", " + std::to_string(high) + "]";
+  const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "], the range of " + of; };
   if (least < low || least > high) {
-    throw py::value_error("qmin is " + std::to_string(least) + ", outside " + range + ", the range of " + of);
+    throw py::value_error("qmin is " + std::to_string(least) + ", outside " + range());
   }
   if (greatest < low || greatest > high) {
-    throw py::value_error("qmax is " + std::to_string(greatest) + ", outside " + range + ", the range of " + of);
+    throw py::value_error("qmax is " + std::to_string(greatest) + ", outside " + range());
   }
   if (least >= greatest) {
     throw py::value_error("qmin is " + std::to_string(least) + " and qmax is " + std::to_string(greatest) +
@@ -185,10 +187,6 @@ void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, co
   }
   arguments->qmin = static_cast<int32_t>(least);
   arguments->qmax = static_cast<int32_t>(greatest);
-}
-
-std::string level_range(const RoundArguments& a) {
-  return "[qmin, qmax] = [" + std::to_string(a.qmin) + ", " + std::to_string(a.qmax) + "]";
 }
 
 struct Span {
@@ -262,9 +260,9 @@ py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py
   RoundArguments arguments{};
   arguments.dtype = array.dtype;
   arguments.qtype = levels.type;
-  read_levels(qmin, qmax, levels.low, levels.high, text(level_dtype), &arguments);
+  read_levels(qmin, qmax, levels.low, levels.high, levels.name, &arguments);
   Parameters parameters(array.array, "x", axis, scale, zero_point);
-  parameters.check_zero_points(arguments.qmin, arguments.qmax, level_range(arguments));
+  parameters.check_zero_points(arguments.qmin, arguments.qmax, "[qmin, qmax]");
   parameters.fill(&arguments);
   py::array result = output(out, array.array, "x", level_dtype);
   run(self.kernels().round->quantize_linear, array.array, result, parameters, arguments);
@@ -278,7 +276,7 @@ py::array fake_quantize(const Target& self, py::handle x, py::handle scale, py::
   arguments.dtype = array.dtype;
   read_levels(qmin, qmax, -32768, 65535, "levels of up to 16 bits", &arguments);
   Parameters parameters(array.array, "x", axis, scale, zero_point);
-  parameters.check_zero_points(arguments.qmin, arguments.qmax, level_range(arguments));
+  parameters.check_zero_points(arguments.qmin, arguments.qmax, "[qmin, qmax]");
   parameters.fill(&arguments);
   py::array result = output(out, array.array, "x", py::dtype::of<float>());
   run(self.kernels().round->fake_quantize, array.array, result, parameters, arguments);
@@ -302,9 +300,9 @@ py::array dequantize_linear(const Target& self, py::handle q, py::handle scale, 
   arguments.qtype = levels.type;
   Parameters parameters(array, "q", axis, scale, zero_point);
   if (levels.type == QType::int32) {
-    parameters.check_zero_points(0, 0, "[0, 0]: int32 holds biases and sums, whose zero point is 0");
+    parameters.check_zero_points(0, 0, "the zero points of int32, which holds biases and sums,");
   } else {
-    parameters.check_zero_points(levels.low, levels.high, "the range of " + text(array.dtype()));
+    parameters.check_zero_points(levels.low, levels.high, levels.name);
   }
   parameters.fill(&arguments);
   py::array result = output(out, array, "q", py::dtype::of<float>());

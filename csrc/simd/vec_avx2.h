@@ -110,6 +110,8 @@ QS_INLINE vi32 select(mf32 m, vi32 a, vi32 b) {
   return {_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b.v), _mm256_castsi256_ps(a.v), m.m))};
 }
 
+QS_INLINE vf32 keep(mf32 m, vf32 x) { return {_mm256_and_ps(m.m, x.v)}; }
+
 QS_INLINE vf32 load_partial(const float* p, int n, vf32 fill) {
   const __m256i first = first8(n);
   return select(mf32{_mm256_castsi256_ps(first)}, vf32{_mm256_maskload_ps(p, first)}, fill);

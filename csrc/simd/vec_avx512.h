@@ -79,6 +79,8 @@ QS_INLINE vf32 select(mf32 m, vf32 a, vf32 b) { return {_mm512_mask_blend_ps(m.m
 QS_INLINE vf64 select(mf64 m, vf64 a, vf64 b) { return {_mm512_mask_blend_pd(m.m, b.v, a.v)}; }
 QS_INLINE vi32 select(mf32 m, vi32 a, vi32 b) { return {_mm512_mask_blend_epi32(m.m, b.v, a.v)}; }
 
+QS_INLINE vf32 keep(mf32 m, vf32 x) { return {_mm512_maskz_mov_ps(m.m, x.v)}; }
+
 QS_INLINE vf32 load_partial(const float* p, int n, vf32 fill) {
   return {_mm512_mask_loadu_ps(fill.v, first_lanes(fill, n).m, p)};
 }

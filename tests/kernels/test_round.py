@@ -367,9 +367,9 @@ def test_errors_of_quantize(changes: dict[str, Any], error: type[Exception], mes
 
 
 def test_errors_of_the_others() -> None:
-    with pytest.raises(ValueError, match=r"zero_point is 200, outside the range of int8"):
+    with pytest.raises(ValueError, match=r"zero_point is 200, outside int8 = "):
         kernels.dequantize_linear(np.zeros(3, np.int8), 0.1, 200)
-    with pytest.raises(ValueError, match=r"zero_point is 1, outside .* int32 holds biases"):
+    with pytest.raises(ValueError, match=r"zero_point is 1, outside the zero points of int32, which holds biases"):
         kernels.dequantize_linear(np.zeros(3, np.int32), 0.1, 1)
     with pytest.raises(TypeError, match=r"q .float32, shape .3,.. holds no levels"):
         kernels.dequantize_linear(np.zeros(3, np.float32), 0.1, 0)
