@@ -43,6 +43,8 @@ def test_both_ways_to_add_agree_by_the_bit() -> None:
     wide = np.column_stack([narrow, np.full(300, 1e-30, np.float32)])  # One column makes all be sorted and compensated.
     assert _adds_exactly(narrow)
     assert not _adds_exactly(wide)
+    assert _adds_exactly(np.array([[np.finfo(np.float32).max], [0.0]], np.float32))
+    assert _adds_exactly(np.full((2, 1), 2.0**-149, np.float32))
     assert order_free_mean(wide)[:-1].tobytes() == order_free_mean(narrow).tobytes()
     assert order_free_mean(wide)[-1] == np.float32(1e-30)
 

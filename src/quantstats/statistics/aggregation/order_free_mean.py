@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,12 @@ def _adds_exactly(matrix: npt.NDArray[Any]) -> bool:
         return False
     magnitudes = np.abs(matrix)
     largest = float(magnitudes.max())
-    least = magnitudes.min(where=magnitudes > 0, initial=np.inf)
-    return largest == 0.0 or largest * matrix.shape[0] <= 2.0**53 * float(np.spacing(least))
+    if largest == 0.0:
+        return True
+    least = float(magnitudes.min(where=magnitudes > 0, initial=largest))
+    # float32 has 24 bits of mantissa, and no unit below 2^-149.
+    unit = math.ldexp(1.0, max(math.frexp(least)[1] - 24, -149))
+    return largest * matrix.shape[0] <= 2.0**53 * unit
 
 
 def _compensated_sum(terms: Float64Array) -> Float64Array:
