@@ -58,12 +58,12 @@ constexpr size_t kSaturateScratchBytes = 272 * 1024;
 
 enum class QType : uint8_t { int8, uint8, int16, uint16, int32 };
 
-// Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel axis.
-// Scales are positive and finite; the zero point lies in [qmin, qmax], and both of these in [-32768, 65535].
+// Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel
+// axis. Scales are positive and finite; the zero point lies in [qmin, qmax], and both of these in [-32768, 65535].
 struct RoundArguments {
   const float* scale;
   const int32_t* zero_point;
-  int32_t qmin;      // quantize_linear and fake_quantize
+  int32_t qmin;  // quantize_linear and fake_quantize
   int32_t qmax;
   DType dtype;       // of the input of quantize_linear and fake_quantize
   QType qtype;       // of the levels: output of quantize_linear, input of dequantize_linear
@@ -77,8 +77,9 @@ constexpr float kGreatestFastScale = 0x1p100f;
 // Scratch memory of every kernel of the round family; 64-byte aligned.
 constexpr size_t kRoundScratchBytes = 160 * 1024;
 
-// Exact quantiles of the select family. `values` holds n_q planes of one element per output (C order of the kept axes), plane j for q[j];
-// float for float32, float16 and bfloat16 input, double for float64. A set without any number gives NaN.
+// Exact quantiles of the select family. `values` holds n_q planes of one element per output (C order of the kept axes),
+// plane j for q[j]; float for float32, float16 and bfloat16 input, double for float64. A set without any number gives
+// NaN.
 constexpr int kMaxProbabilities = 32;
 
 struct QuantileArguments {
@@ -86,7 +87,7 @@ struct QuantileArguments {
   int n_q;          // 1 .. kMaxProbabilities
   bool magnitude;   // of |x|
   void* values;
-  int64_t* nan;     // NaN left out of each set; may be null
+  int64_t* nan;  // NaN left out of each set; may be null
   size_t scratch_bytes;
 };
 

@@ -165,7 +165,9 @@ QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
 
 // The packing instructions work within 128-bit lanes; the permutation puts the pieces of four elements in order.
 QS_INLINE __m256i pack16(vi32 a, vi32 b) { return _mm256_packs_epi32(a.v, b.v); }
-QS_INLINE __m256i in_order8(__m256i x) { return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); }
+QS_INLINE __m256i in_order8(__m256i x) {
+  return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
 QS_INLINE __m256i in_order16(__m256i x) { return _mm256_permute4x64_epi64(x, _MM_SHUFFLE(3, 1, 2, 0)); }
 QS_INLINE __m256i saturated(const int8_t*, const vi32 (&x)[4], int) {
   return in_order8(_mm256_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
@@ -173,7 +175,9 @@ QS_INLINE __m256i saturated(const int8_t*, const vi32 (&x)[4], int) {
 QS_INLINE __m256i saturated(const uint8_t*, const vi32 (&x)[4], int) {
   return in_order8(_mm256_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
 }
-QS_INLINE __m256i saturated(const int16_t*, const vi32 (&x)[4], int i) { return in_order16(pack16(x[2 * i], x[2 * i + 1])); }
+QS_INLINE __m256i saturated(const int16_t*, const vi32 (&x)[4], int i) {
+  return in_order16(pack16(x[2 * i], x[2 * i + 1]));
+}
 QS_INLINE __m256i saturated(const uint16_t*, const vi32 (&x)[4], int i) {
   return in_order16(_mm256_packus_epi32(x[2 * i].v, x[2 * i + 1].v));
 }
@@ -306,8 +310,8 @@ QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) {
 }
 // A pair has saturated where its sum differs from the sum that wraps around. A single product fits 16 bits.
 QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
-  const __m256i even =
-      _mm256_mullo_epi16(_mm256_and_si256(u.v, _mm256_set1_epi16(0xff)), _mm256_srai_epi16(_mm256_slli_epi16(s.v, 8), 8));
+  const __m256i even = _mm256_mullo_epi16(_mm256_and_si256(u.v, _mm256_set1_epi16(0xff)),
+                                          _mm256_srai_epi16(_mm256_slli_epi16(s.v, 8), 8));
   const __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(u.v, 8), _mm256_srai_epi16(s.v, 8));
   const __m256i same = _mm256_cmpeq_epi16(_mm256_add_epi16(even, odd), _mm256_maddubs_epi16(u.v, s.v));
   const __m256i one = _mm256_set1_epi16(1);

@@ -54,12 +54,22 @@ QS_INLINE mf32 mask_and(mf32 a, mf32 b) { return {static_cast<__mmask16>(a.m & b
 QS_INLINE mf64 mask_and(mf64 a, mf64 b) { return {static_cast<__mmask8>(a.m & b.m)}; }
 QS_INLINE mf32 mask_not(mf32 a) { return {static_cast<__mmask16>(~a.m)}; }
 QS_INLINE mf64 mask_not(mf64 a) { return {static_cast<__mmask8>(~a.m)}; }
-QS_INLINE uint32_t to_bits(mf32 a) { return a.m; }
-QS_INLINE uint32_t to_bits(mf64 a) { return a.m; }
+// GCC 12 may spill a mask as 16 bits and count the ones of 32 bits of its slot, so the move to a general register is
+// explicit.
+QS_INLINE uint32_t to_bits(mf32 a) {
+  uint32_t bits;
+  __asm__("kmovw %1, %0" : "=r"(bits) : "k"(a.m));
+  return bits;
+}
+QS_INLINE uint32_t to_bits(mf64 a) {
+  uint32_t bits;
+  __asm__("kmovb %1, %0" : "=r"(bits) : "k"(a.m));
+  return bits;
+}
 QS_INLINE bool any(mf32 a) { return a.m != 0; }
 QS_INLINE bool any(mf64 a) { return a.m != 0; }
-QS_INLINE int popcount(mf32 a) { return __builtin_popcount(a.m); }
-QS_INLINE int popcount(mf64 a) { return __builtin_popcount(a.m); }
+QS_INLINE int popcount(mf32 a) { return __builtin_popcount(to_bits(a)); }
+QS_INLINE int popcount(mf64 a) { return __builtin_popcount(to_bits(a)); }
 
 // Loads and stores
 QS_INLINE __m512i shift16(__m256i x) { return _mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16); }
@@ -149,20 +159,25 @@ QS_INLINE __m512i pack16(vi32 a, vi32 b) { return _mm512_packs_epi32(a.v, b.v); 
 QS_INLINE __m512i in_order8(__m512i x) {
   return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
 }
-QS_INLINE __m512i in_order16(__m512i x) { return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x); }
+QS_INLINE __m512i in_order16(__m512i x) {
+  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x);
+}
 QS_INLINE __m512i saturated(const int8_t*, const vi32 (&x)[4], int) {
   return in_order8(_mm512_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
 }
 QS_INLINE __m512i saturated(const uint8_t*, const vi32 (&x)[4], int) {
   return in_order8(_mm512_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
 }
-QS_INLINE __m512i saturated(const int16_t*, const vi32 (&x)[4], int i) { return in_order16(pack16(x[2 * i], x[2 * i + 1])); }
+QS_INLINE __m512i saturated(const int16_t*, const vi32 (&x)[4], int i) {
+  return in_order16(pack16(x[2 * i], x[2 * i + 1]));
+}
 QS_INLINE __m512i saturated(const uint16_t*, const vi32 (&x)[4], int i) {
   return in_order16(_mm512_packus_epi32(x[2 * i].v, x[2 * i + 1].v));
 }
 template <class Q>
 QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) {
-  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) _mm512_storeu_si512(reinterpret_cast<__m512i*>(p) + i, saturated(p, x, i));
+  for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i)
+    _mm512_storeu_si512(reinterpret_cast<__m512i*>(p) + i, saturated(p, x, i));
 }
 template <class Q>
 QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
@@ -270,8 +285,8 @@ QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) {
 }
 // A pair has saturated where its sum differs from the sum that wraps around. A single product fits 16 bits.
 QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
-  const __m512i even =
-      _mm512_mullo_epi16(_mm512_and_si512(u.v, _mm512_set1_epi16(0xff)), _mm512_srai_epi16(_mm512_slli_epi16(s.v, 8), 8));
+  const __m512i even = _mm512_mullo_epi16(_mm512_and_si512(u.v, _mm512_set1_epi16(0xff)),
+                                          _mm512_srai_epi16(_mm512_slli_epi16(s.v, 8), 8));
   const __m512i odd = _mm512_mullo_epi16(_mm512_srli_epi16(u.v, 8), _mm512_srai_epi16(s.v, 8));
   const __mmask32 saturated = _mm512_cmpneq_epi16_mask(_mm512_add_epi16(even, odd), _mm512_maddubs_epi16(u.v, s.v));
   const __m512i one = _mm512_set1_epi16(1);

@@ -74,9 +74,13 @@ QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
   if (n > 0) store_saturated(p, x);
 }
 template <class Q>
-QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) { for (int i = 0; i < 4; ++i) store_saturated(p + i, x[i]); }
+QS_INLINE void store_saturated(Q* p, const vi32 (&x)[4]) {
+  for (int i = 0; i < 4; ++i) store_saturated(p + i, x[i]);
+}
 template <class Q>
-QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) { store_saturated(p, x); }
+QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
+  store_saturated(p, x);
+}
 
 // Arithmetic
 #define QS_FLOAT_OPS(V, M)                                                     \
@@ -173,14 +177,18 @@ QS_INLINE int32_t pair_sum(vi32 u, vi32 s, int i) {
   return low + ((u.v >> (8 * i + 8)) & 0xff) * static_cast<int8_t>(s.v >> (8 * i + 8));
 }
 QS_INLINE int32_t saturate16(int32_t x) { return x < -32768 ? -32768 : x > 32767 ? 32767 : x; }
-QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) { return {saturate16(pair_sum(u, s, 0)) + saturate16(pair_sum(u, s, 2))}; }
+QS_INLINE vi32 dot4_saturated(vi32 u, vi32 s) {
+  return {saturate16(pair_sum(u, s, 0)) + saturate16(pair_sum(u, s, 2))};
+}
 QS_INLINE vi32 dot4_saturations(vi32 u, vi32 s) {
   const int32_t low = pair_sum(u, s, 0), high = pair_sum(u, s, 2);
   return {(low != saturate16(low)) + (high != saturate16(high))};
 }
 
 // Denormals are not slow enough here to matter, and the rounding mode is the caller's.
-struct FlushDenormals { FlushDenormals() {} };
+struct FlushDenormals {
+  FlushDenormals() {}
+};
 
 QS_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
