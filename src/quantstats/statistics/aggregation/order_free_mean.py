@@ -53,7 +53,7 @@ def _adds_exactly(matrix: npt.NDArray[Any]) -> bool:
     least = float(magnitudes.min(where=magnitudes > 0, initial=largest))
     # float32 has 24 bits of mantissa, and no unit below 2^-149.
     unit = math.ldexp(1.0, max(math.frexp(least)[1] - 24, -149))
-    return largest * matrix.shape[0] <= 2.0**53 * unit
+    return bool(largest * matrix.shape[0] <= 2.0**53 * unit)
 
 
 def _compensated_sum(terms: Float64Array) -> Float64Array:
