@@ -91,6 +91,11 @@ struct QuantileArguments {
   size_t scratch_bytes;
 };
 
+// Scratch memory of the select family, 64-byte aligned: kQuantileScratchBytes and kQuantileScratchPercent of the bytes
+// of one set. More lets many probabilities share one read.
+constexpr size_t kQuantileScratchBytes = 1792 * 1024;
+constexpr int kQuantileScratchPercent = 6;
+
 // Scratch memory of every kernel of the columns family; 64-byte aligned.
 constexpr size_t kColumnsScratchBytes = 576 * 1024;
 

@@ -23,6 +23,7 @@ TargetClass register_target(pybind11::module_& module);
 void publish_targets(pybind11::module_& module);
 
 void register_columns(TargetClass& target);
+void register_quantile(TargetClass& target);
 void register_reduce(TargetClass& target);
 void register_round(TargetClass& target);
 void register_histogram(TargetClass& target);

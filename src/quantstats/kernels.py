@@ -36,14 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs_max",
+    "abs_quantile",
     "bit_histogram",
     "dequantize_linear",
     "fake_quantize",
     "histogram",
     "mean",
     "mean_no_outliers",
+    "median",
     "median_no_outliers",
     "min_max",
+    "quantile",
     "quantize_linear",
     "saturating_matmul",
 ]
@@ -71,6 +74,71 @@ def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy:
     once to the dtype of the result. Opposite infinities give NaN.
     """
     return _active.mean(x, axis, keepdims, nan_policy)
+
+
+def quantile(
+    x: ArrayLike, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
+) -> Values:
+    """Return the exact quantiles of ``x`` along ``axis`` with linear interpolation, at the cost of about one read.
+
+    Equals ``np.quantile(x.astype(np.float64), q, axis)``, rounded to the dtype of the result: rank ``q * (n - 1)``,
+    fraction and interpolation are float64. Where NumPy's formula meets ``Inf - Inf`` and gives NaN, the value is the
+    order statistic itself or the limit, so NaN results from a position between -Inf and +Inf alone.
+
+    :param x: array of any shape and strides.
+    :param q: a probability in [0, 1], or an array of them, whose shape then leads the shape of the result.
+    :raises ValueError: if a probability is outside [0, 1].
+    """
+    return _active.quantile(x, q, axis, keepdims, nan_policy)
+
+
+def abs_quantile(
+    x: ArrayLike, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
+) -> Values:
+    """Return the exact quantiles of the magnitudes ``abs(x)`` along ``axis``; see `quantile`."""
+    return _active.abs_quantile(x, q, axis, keepdims, nan_policy)
+
+
+def median(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
+    """Return the median along ``axis``: the 0.5 `quantile`."""
+    return _active.median(x, axis, keepdims, nan_policy)
+
+
+def mean_no_outliers(
+    x: ArrayLike,
+    axis: Axis = 0,
+    *,
+    quantile: float = 1e-4,
+    keepdims: bool = False,
+    nan_policy: NanPolicy = "raise",
+) -> Values:
+    """Return the mean along ``axis`` of the values that are not outliers.
+
+    An outlier lies strictly below the ``quantile``-quantile of its slice, or strictly above the (1 - ``quantile``)-
+    quantile; quantiles are float64 numbers, whatever the dtype of ``x``, and values are compared with them unrounded.
+    These are the survivors of ``nncf``'s no-outliers aggregators. Where every value is an outlier -- the quantiles of
+    two different values lie between them -- all are kept. An infinity that survives enters the mean.
+
+    The sum depends on the set of values alone, not on their order, and its error is below one unit in the last place
+    of float64 relative to the greatest magnitude.
+
+    :param x: array of any shape and strides; by default axis 0 holds the samples.
+    :param quantile: probability of an outlier on either side, in (0, 0.5).
+    :raises ValueError: if ``quantile`` is outside (0, 0.5).
+    """
+    return _active.mean_no_outliers(x, axis, quantile, keepdims, nan_policy)
+
+
+def median_no_outliers(
+    x: ArrayLike,
+    axis: Axis = 0,
+    *,
+    quantile: float = 1e-4,
+    keepdims: bool = False,
+    nan_policy: NanPolicy = "raise",
+) -> Values:
+    """Return the `median` along ``axis`` of the values that are not outliers; see `mean_no_outliers`."""
+    return _active.median_no_outliers(x, axis, quantile, keepdims, nan_policy)
 
 
 @overload
@@ -133,43 +201,6 @@ def bit_histogram(x: ArrayLike, counts: NDArray[np.uint64]) -> int:
     :raises TypeError: if `counts` is another kind of array.
     """
     return _active.bit_histogram(x, counts)
-
-
-def mean_no_outliers(
-    x: ArrayLike,
-    axis: Axis = 0,
-    *,
-    quantile: float = 1e-4,
-    keepdims: bool = False,
-    nan_policy: NanPolicy = "raise",
-) -> Values:
-    """Return the mean along ``axis`` of the values that are not outliers.
-
-    An outlier lies strictly below the ``quantile``-quantile of its slice, or strictly above the (1 - ``quantile``)-
-    quantile; quantiles are float64 numbers, whatever the dtype of ``x``, and values are compared with them unrounded.
-    These are the survivors of ``nncf``'s no-outliers aggregators. Where every value is an outlier -- the quantiles of
-    two different values lie between them -- all are kept. An infinity that survives enters the mean.
-
-    The sum depends on the set of values alone, not on their order, and its error is below one unit in the last place
-    of float64 relative to the greatest magnitude.
-
-    :param x: array of any shape and strides; by default axis 0 holds the samples.
-    :param quantile: probability of an outlier on either side, in (0, 0.5).
-    :raises ValueError: if ``quantile`` is outside (0, 0.5).
-    """
-    return _active.mean_no_outliers(x, axis, quantile, keepdims, nan_policy)
-
-
-def median_no_outliers(
-    x: ArrayLike,
-    axis: Axis = 0,
-    *,
-    quantile: float = 1e-4,
-    keepdims: bool = False,
-    nan_policy: NanPolicy = "raise",
-) -> Values:
-    """Return the `median` along ``axis`` of the values that are not outliers; see `mean_no_outliers`."""
-    return _active.median_no_outliers(x, axis, quantile, keepdims, nan_policy)
 
 
 def quantize_linear(
