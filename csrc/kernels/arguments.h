@@ -97,6 +97,6 @@ constexpr size_t kQuantileScratchBytes = 1792 * 1024;
 constexpr int kQuantileScratchPercent = 6;
 
 // Scratch memory of every kernel of the columns family; 64-byte aligned.
-constexpr size_t kColumnsScratchBytes = 576 * 1024;
+constexpr size_t kColumnsScratchBytes = 1088 * 1024;
 
 }  // namespace qs

@@ -16,7 +16,10 @@
 
 namespace {
 
-constexpr int kSortRows = 1024;
+constexpr size_t kSortBytes =
+    size_t{1} << 20;  // scratch memory in which a tile, or the candidates of a tile, are sorted
+template <class T>
+constexpr int kSortRows = static_cast<int>(kSortBytes / (kTileColumns * sizeof(T)));
 constexpr int64_t kSampleRows = 512;  // that a bracket is made of
 constexpr int kTail = 4;              // smallest and greatest values that one read keeps
 constexpr int kAttemptsBySample = 3;
@@ -24,7 +27,7 @@ constexpr double kBracketSigmas = 3;  // half width of a bracket, in standard de
 
 template <class T>
 struct ColumnWork {
-  T rows[kTileStrips][kSortRows * kStrip];
+  T rows[kTileStrips][kSortRows<T> * kStrip];
   T panel[kTileStrips][kPanelRows * kStrip];
 };
 
@@ -77,7 +80,7 @@ struct Bracketing {
   PerColumn<int64_t> to_low;      // ... not greater than low
   PerColumn<int64_t> below_high;  // ... less than high
   PerColumn<int64_t> to_high;     // ... not greater than high
-  PerColumn<int64_t> kept;        // values strictly inside, of which the first kSortRows were kept
+  PerColumn<int64_t> kept;        // values strictly inside, of which the first kSortRows<T> were kept
 
   void begin() {
     below.fill(0);
@@ -115,7 +118,7 @@ void bracket_rows(const T* x, int rows, int column, Bracketing<T>& b, T* kept) {
       for (uint32_t bits = to_bits(mask_and(less_than_high, mask_not(not_above_low))); bits; bits &= bits - 1) {
         const int lane = __builtin_ctz(bits);
         const int64_t n = b.kept[c + lane]++;
-        if (n < kSortRows) kept[n * kStrip + i + lane] = x[r * kStrip + i + lane];
+        if (n < kSortRows<T>) kept[n * kStrip + i + lane] = x[r * kStrip + i + lane];
       }
     }
     add_counts<V, T>(below, &b.below[c]);
@@ -297,7 +300,7 @@ class ColumnTile {
 
   // Returns how many columns needed bisection.
   int64_t quantiles(const QuantileArguments& arguments) {
-    const bool in_cache = plan_.count <= kSortRows;
+    const bool in_cache = plan_.count <= kSortRows<T>;
     if (in_cache) sort_all();
     int64_t bisected = 0;
     PerColumn<T> lower, upper;
@@ -333,7 +336,7 @@ class ColumnTile {
         sum_rows<3>(x, rows, column, survivors, grids);
       }
     };
-    if (plan_.count <= kSortRows) {
+    if (plan_.count <= kSortRows<T>) {
       for (int g = 0; g < strips(); ++g) add(work_.rows[g], plan_.count, g * kStrip);
     } else {
       visit_all([&](const T* x, int rows, int column) { add(x, rows, column); });
@@ -349,7 +352,7 @@ class ColumnTile {
 
   void median_no_outliers(double p, void* out, int64_t* nan) {
     Survivors<T> survivors;
-    const bool in_cache = plan_.count <= kSortRows;
+    const bool in_cache = plan_.count <= kSortRows<T>;
     if (in_cache) sort_all();
     find_survivors(p, survivors);
     PerColumn<T> lower, upper;
@@ -427,14 +430,14 @@ class ColumnTile {
     visit(SampledRowWalk(plan_, count), unused.at, use);
   }
 
-  // All rows in scratch memory; only for plan.count <= kSortRows.
+  // All rows in scratch memory; only for plan.count <= kSortRows<T>.
   void load_all() {
     if (nan_known_) return;
     int64_t offsets[kPanelRows];
     RowWalk rows(plan_);
     int64_t at = 0;
     while (const int n = rows.next(offsets)) {
-      load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.rows[0] + at * kStrip, kSortRows * kStrip, nan_.at);
+      load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.rows[0] + at * kStrip, kSortRows<T> * kStrip, nan_.at);
       at += n;
     }
     nan_known_ = true;
@@ -454,7 +457,7 @@ class ColumnTile {
         const int64_t n = g * kStrip + i < columns_.n ? kept[g * kStrip + i] : 0;
         if (n > most) most = n;
       }
-      if (most > kSortRows) most = kSortRows;
+      if (most > kSortRows<T>) most = kSortRows<T>;
       for (int i = 0; i < kStrip; ++i) {
         const int64_t n = g * kStrip + i < columns_.n ? kept[g * kStrip + i] : 0;
         for (int64_t r = n; r < most; ++r) work_.rows[g][r * kStrip + i] = static_cast<T>(__builtin_inf());
@@ -551,7 +554,7 @@ class ColumnTile {
       value[c] = b.low[c];
     } else if (rank >= b.below_high[c]) {
       value[c] = b.high[c];
-    } else if (b.kept[c] <= kSortRows) {
+    } else if (b.kept[c] <= kSortRows<T>) {
       value[c] = sorted(rank - b.to_low[c], c);
     } else {
       search.least[c] = b.low[c];
@@ -581,7 +584,7 @@ class ColumnTile {
       }
       bracket.low[c] = search.least[c];
       bracket.high[c] = search.most[c];
-      if (search.inside[c] <= kSortRows) continue;
+      if (search.inside[c] <= kSortRows<T>) continue;
       if (attempt < kAttemptsBySample) {
         by_sample[c] = true;
         if (search.inside[c] > most_inside) most_inside = search.inside[c];
@@ -595,19 +598,41 @@ class ColumnTile {
     if (most_inside == 0) return;
 
     // As many rows as let about kSampleRows of them fall inside the widest bracket.
-    const double share = static_cast<double>(kSampleRows) / static_cast<double>(most_inside);
-    const auto wanted = static_cast<int64_t>(static_cast<double>(plan_.count) * share) + 1;
+    const int64_t expected =
+        sample_brackets(search, ranks, by_sample, share_of_rows(kSampleRows, most_inside), bracket);
+    if (attempt > 0 || expected <= kSortRows<T> / 4 * 3) return;
+    // Too many rows for so small a sample. The width of a bracket falls with the root of the sample; the sample is
+    // large enough if the width is safely below what can be sorted, and small enough if what falls inside can be.
+    const double root = kBracketSigmas * static_cast<double>(plan_.count) / (kSortRows<T> * 0.6);
+    const int64_t enough =
+        root * root < static_cast<double>(plan_.count) ? static_cast<int64_t>(root * root) : plan_.count;
+    const int64_t bearable = least_of(share_of_rows(kSortRows<T> / 3 * 2, expected), plan_.count / 4);
+    sample_brackets(search, ranks, by_sample, least_of(enough, bearable), bracket);
+  }
+
+  // The rows of which `wanted` are found where there are `present`.
+  int64_t share_of_rows(int64_t wanted, int64_t present) const {
+    const double share = static_cast<double>(wanted) / static_cast<double>(present);
+    return least_of(static_cast<int64_t>(static_cast<double>(plan_.count) * share) + 1, plan_.count);
+  }
+
+  // Narrows brackets by a sample. Returns how many values the widest is expected to hold.
+  int64_t sample_brackets(const Search& search, const PerColumn<int64_t>* ranks, const PerColumn<bool>& by_sample,
+                          int64_t sample, Bracketing<T>& bracket) {
     bracket.begin();
-    visit_sample(least_of(wanted, plan_.count), [&](const T* x, int n, int column) {
+    visit_sample(sample, [&](const T* x, int n, int column) {
       bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]);
     });
     sort_kept(bracket.kept);
+    double widest = 0;
     for (int c = 0; c < columns_.n; ++c) {
-      const int64_t kept = least_of(bracket.kept[c], kSortRows);
-      if (!by_sample[c] || kept == 0 || bracket.kept[c] > kSortRows) continue;
-      // Where the ranks would fall among the sampled values that were kept, and how far they may be off.
-      const auto sampled = static_cast<double>(bracket.to_high[c] - bracket.below[c]);
-      const auto at_low = static_cast<double>(bracket.to_low[c] - bracket.below[c]);
+      const int64_t kept = bracket.kept[c];
+      if (!by_sample[c] || kept == 0 || kept > kSortRows<T>) continue;
+      // Where the ranks would fall in the sample, and how far they may be off. A column of which nothing is known is
+      // represented by the whole sample, another by what falls between its bounds.
+      const bool unknown = search.before[c] == 0 && search.until[c] == plan_.count;
+      const auto sampled = static_cast<double>(unknown ? sample : bracket.to_high[c] - bracket.below[c]);
+      const auto at_low = static_cast<double>(bracket.to_low[c] - (unknown ? 0 : bracket.below[c]));
       const auto range = static_cast<double>(search.until[c] - search.before[c]);
       const double lower = (static_cast<double>(ranks[search.found[c]][c] - search.before[c]) + 0.5) / range;
       const double upper = (static_cast<double>(ranks[1][c] - search.before[c]) + 0.5) / range;
@@ -617,12 +642,15 @@ class ColumnTile {
       const T low = bracket.low[c], high = bracket.high[c];
       bracket.low[c] = first < 0 ? low : sorted(first < kept ? static_cast<int64_t>(first) : kept - 1, c);
       bracket.high[c] = last >= kept ? high : sorted(last > 0 ? static_cast<int64_t>(last) : 0, c);
+      const double held = (last < kept ? last : static_cast<double>(kept)) - (first < 0 ? 0 : first);
+      if (sampled > 0 && held / sampled * range > widest) widest = held / sampled * range;
     }
+    return static_cast<int64_t>(widest);
   }
 
   void find_survivors(double p, Survivors<T>& survivors) {
     if (!survivors_by_tails(p, survivors)) {
-      if (plan_.count <= kSortRows) {
+      if (plan_.count <= kSortRows<T>) {
         sort_all();
         survivors_of_sorted(p, survivors);
       } else {
@@ -644,7 +672,7 @@ class ColumnTile {
       tails.low[j].fill(inf);
       tails.high[j].fill(-inf);
     }
-    if (n <= kSortRows) {
+    if (n <= kSortRows<T>) {
       load_all();
       for (int g = 0; g < strips(); ++g) keep_tails(work_.rows[g], n, g * kStrip, tails);
     } else {
