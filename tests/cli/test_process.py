@@ -77,8 +77,9 @@ def test_an_interrupt_in_the_middle_of_the_work_leaves_nothing(
     arguments = ("quantize", model, "--data", tmp_path / "data.npz", "-o", tmp_path / "o.onnx", "--subset-size", "20")
     arguments += ("--json", tmp_path / "o.json", "--latency-seconds", str(10 * TIMEOUT))
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", _HEED_INTERRUPTS + _RUN, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         wait_for(lambda: set(tmp_path.iterdir()) != before, process)
         os.kill(process.pid, number)
@@ -97,9 +98,18 @@ def test_an_interrupt_while_calibrating_leaves_nothing(
     model = make_classifier(tmp_path / "slow.onnx", slow=30)
     np.savez(tmp_path / "data.npz", image=make_images(20_000))
     before = set(tmp_path.iterdir())
+    arguments = (
+        "quantize",
+        model,
+        "--data",
+        tmp_path / "data.npz",
+        "-o",
+        tmp_path / "o.onnx",
+        "--subset-size",
+        "19000",
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", _ANNOUNCE_CALIBRATION, "quantize", str(model), "--data", str(tmp_path / "data.npz"),
-         "-o", str(tmp_path / "o.onnx"), "--subset-size", "19000"],
+        [sys.executable, "-c", _HEED_INTERRUPTS + _ANNOUNCE_CALIBRATION + _RUN, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -114,9 +124,19 @@ def test_an_interrupt_while_calibrating_leaves_nothing(
     assert set(tmp_path.iterdir()) == before
 
 
-# The command itself, with one line printed once the first samples have been read.
-_ANNOUNCE_CALIBRATION = """
+# A shell starts jobs in the background with interrupts ignored, and a child inherits that from the test run.
+_HEED_INTERRUPTS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+_RUN = """
 from quantstats.cli import main
+main()
+"""
+
+# Prints one line once the first samples have been read.
+_ANNOUNCE_CALIBRATION = """
 from quantstats.cli.data import SampleFiles
 
 rows, count = SampleFiles.rows, 0
@@ -129,7 +149,6 @@ def announced(self, *arguments):
     return rows(self, *arguments)
 
 SampleFiles.rows = announced
-main()
 """
 
 
