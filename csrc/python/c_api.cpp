@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <limits>
+#include <new>
 
+#include "python/arrays.hpp"
 #include "python/target.hpp"
 
 namespace qs::python {
@@ -44,12 +46,37 @@ int quantize_f32(const float* x, int64_t n, float scale, int32_t zero_point, int
   return 0;
 }
 
+int64_t quantile_f32(const float* x, int64_t n, const double* q, int32_t n_q, float* out) {
+  if (n_q < 1 || n_q > kMaxProbabilities) return -1;
+  for (int32_t j = 0; j < n_q; ++j) {
+    if (!(q[j] >= 0.0 && q[j] <= 1.0)) return -1;
+  }
+  if (n <= 0) {
+    for (int32_t j = 0; j < n_q; ++j) out[j] = std::nanf("");
+    return 0;
+  }
+  const int64_t stride = sizeof(float);
+  Plan plan;
+  make_plan({x, DType::float32, 1, 1, &n, &stride}, &plan);
+  const size_t scratch_bytes =
+      kQuantileScratchBytes + static_cast<size_t>(n) * sizeof(float) / 100 * kQuantileScratchPercent;
+  int64_t nan = 0;
+  try {
+    const QuantileArguments arguments{q, n_q, false, out, &nan, scratch_bytes};
+    active_isa()->kernels.select->select_quantiles(&plan, &arguments, scratch(scratch_bytes));
+  } catch (const std::bad_alloc&) {
+    return -1;
+  }
+  return nan;
+}
+
 const quantstats_capi api = {
     QUANTSTATS_CAPI_VERSION,
     sizeof(quantstats_capi),
     min_max_f32,
     quantize_f32<int8_t, QType::int8>,
     quantize_f32<uint8_t, QType::uint8>,
+    quantile_f32,
 };
 
 }  // namespace

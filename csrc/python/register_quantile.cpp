@@ -57,7 +57,10 @@ class Quantiles {
   int64_t run(const Kernels& kernels, bool magnitude, void* values, int64_t* nan) const {
     if (plan_.outputs == 0) return 0;
     const size_t set_bytes = static_cast<size_t>(plan_.count) * static_cast<size_t>(plan_.item);
-    const size_t scratch_bytes = kQuantileScratchBytes + set_bytes / 100 * kQuantileScratchPercent;
+    // Whole sets along runs of memory, or neighbouring sets side by side.
+    const auto kernel = plan_.inner_reduced ? kernels.select->select_quantiles : kernels.columns->columns_quantiles;
+    const size_t scratch_bytes =
+        plan_.inner_reduced ? kQuantileScratchBytes + set_bytes / 100 * kQuantileScratchPercent : kColumnsScratchBytes;
     const size_t plane_bytes = static_cast<size_t>(plan_.outputs) * x_.result_item();
     void* const memory = scratch(scratch_bytes);
     MaybeReleaseGil release(x_.bytes());
@@ -70,7 +73,7 @@ class Quantiles {
                                         static_cast<char*>(values) + begin * plane_bytes,
                                         nan,
                                         scratch_bytes};
-      fallbacks += kernels.select->select_quantiles(&plan_, &arguments, memory);
+      fallbacks += kernel(&plan_, &arguments, memory);
     }
     return fallbacks;
   }

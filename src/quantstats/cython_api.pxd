@@ -12,3 +12,7 @@ cdef int quantize_s8(
 cdef int quantize_u8(
     const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* out
 ) noexcept nogil
+
+# Exact quantiles of x[0..n) with linear interpolation: out[j] for the probability q[j], NaN left out, NaN if nothing is left. Returns
+# the number of NaN, or -1 without writing if n_q is not in 1 .. 32, a probability not in [0, 1], or there is no memory.
+cdef int64_t quantile(const float* x, int64_t n, const double* q, int32_t n_q, float* out) noexcept nogil

@@ -18,6 +18,7 @@ cdef extern from "quantstats/capi.h" nogil:
         int64_t (*min_max_f32)(const float*, int64_t, float*, float*) noexcept nogil
         int (*quantize_f32_s8)(const float*, int64_t, float, int32_t, int32_t, int32_t, int8_t*) noexcept nogil
         int (*quantize_f32_u8)(const float*, int64_t, float, int32_t, int32_t, int32_t, uint8_t*) noexcept nogil
+        int64_t (*quantile_f32)(const float*, int64_t, const double*, int32_t, float*) noexcept nogil
 
 
 cdef const quantstats_capi* _api = <const quantstats_capi*>PyCapsule_GetPointer(_core._C_API, QUANTSTATS_CAPI_NAME)
@@ -43,3 +44,7 @@ cdef int quantize_u8(
     const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, uint8_t* out
 ) noexcept nogil:
     return _api.quantize_f32_u8(x, n, scale, zero_point, qmin, qmax, out)
+
+
+cdef int64_t quantile(const float* x, int64_t n, const double* q, int32_t n_q, float* out) noexcept nogil:
+    return _api.quantile_f32(x, n, q, n_q, out)

@@ -21,11 +21,12 @@ SIGNATURES = {
     "min_max": "int64_t (float const *, int64_t, float *, float *)",
     "quantize_s8": "int (float const *, int64_t, float, int32_t, int32_t, int32_t, int8_t *)",
     "quantize_u8": "int (float const *, int64_t, float, int32_t, int32_t, int32_t, uint8_t *)",
+    "quantile": "int64_t (float const *, int64_t, double const *, int32_t, float *)",
 }
 
 CLIENT = """
 from libc.stdint cimport int8_t, uint8_t
-from quantstats.cython_api cimport min_max, quantize_s8, quantize_u8
+from quantstats.cython_api cimport min_max, quantile, quantize_s8, quantize_u8
 
 def client_min_max(const float[::1] x):
     cdef float low, high
@@ -40,6 +41,13 @@ def client_quantize_s8(const float[::1] x, float scale, int zero_point, int qmin
 
 def client_quantize_u8(const float[::1] x, float scale, int zero_point, int qmin, int qmax, uint8_t[::1] out):
     return quantize_u8(&x[0], x.shape[0], scale, zero_point, qmin, qmax, &out[0])
+
+def client_quantile(const float[::1] x, const double[::1] q, float[::1] out):
+    cdef Py_ssize_t n = x.shape[0]
+    cdef long nan
+    with nogil:
+        nan = quantile(&x[0] if n else NULL, n, &q[0], <int> q.shape[0], &out[0])
+    return nan
 """
 
 
@@ -105,6 +113,26 @@ def test_quantize(client: ModuleType, scale: float) -> None:
 def test_quantize_refuses_parameters(client: ModuleType, parameters: tuple[float, int, int, int]) -> None:
     out = np.full(3, 99, np.int8)
     assert client.client_quantize_s8(np.ones(3, np.float32), *parameters, out) == -1
+    assert (out == 99).all()
+
+
+def test_quantile(client: ModuleType) -> None:
+    q = np.array([0.5, 1e-4, 1.0])
+    out = np.empty(3, np.float32)
+    for n in (1, 7, 64, 1000, 50_000):
+        x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+        assert client.client_quantile(x, q, out) == 0
+        np.testing.assert_array_equal(out, kernels.quantile(x, q))
+    assert client.client_quantile(np.float32([np.nan, 2, 1]), q[:1], out) == 1
+    assert out[0] == 1.5
+    assert client.client_quantile(np.float32([]), q, out) == 0
+    assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("q", [[-0.1], [1.1], [np.nan], [0.5] * 33])
+def test_quantile_refuses_probabilities(client: ModuleType, q: list[float]) -> None:
+    out = np.full(33, 99, np.float32)
+    assert client.client_quantile(np.ones(3, np.float32), np.array(q), out) == -1
     assert (out == 99).all()
 
 
