@@ -10,6 +10,17 @@ constexpr int kTileStrips = 4;
 constexpr int kTileColumns = kTileStrips * kStrip;
 constexpr int kPanelRows = 64;  // rows that are read at a time
 
+// One value of type X for each column of a tile.
+template <class X>
+struct PerColumn {
+  alignas(64) X at[kTileColumns];
+  X& operator[](int64_t i) { return at[i]; }
+  const X& operator[](int64_t i) const { return at[i]; }
+  void fill(X value) {
+    for (X& x : at) x = value;
+  }
+};
+
 // Places of the columns of one tile. A column is one output; its elements are the reduced elements of the plan.
 struct TileColumns {
   int n = 0;
