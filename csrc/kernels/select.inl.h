@@ -594,7 +594,9 @@ int make_intervals(const Probabilities& p, const T* sample, int64_t m, int64_t c
       b = sample_bracket(at, at, m, kPassWidth, kPassMargin);
     }
     const SampleBracket last = n > 0 ? intervals[n - 1].bracket : SampleBracket{-1, -1};
-    if (b.low < last.high && (b.high == last.high || expected_room({last.low, b.high}, m, count) <= arena.room() / 3)) {
+    // A gap of up to 1.5 % costs less to keep than another interval costs to read.
+    if (n > 0 && b.low < last.high + m / 64 &&
+        (b.high == last.high || expected_room({last.low, b.high}, m, count) <= arena.room() / 3)) {
       intervals[n - 1].bracket.high = b.high;
     } else {
       intervals[n++] = {};
