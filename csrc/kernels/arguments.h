@@ -89,6 +89,7 @@ struct QuantileArguments {
   void* values;
   int64_t* nan;  // NaN left out of each set; may be null
   size_t scratch_bytes;
+  const ReduceOutput* moments;  // what else to find in the same read, for the select family; may be null
 };
 
 // Scratch memory of the select family, 64-byte aligned: kQuantileScratchBytes and kQuantileScratchPercent of the bytes

@@ -61,10 +61,12 @@ void convert_run(Element<E>* dst, const char* src, int64_t stride, int64_t n) {
   for (int64_t i = 0; i < n; ++i) dst[i] = element(read<E>(src + i * stride));
 }
 
+constexpr int64_t kLongRun = 256;  // elements of a run that is cut into blocks of its own; shorter ones are packed
+
 // The reduced elements that belong to one output, as contiguous blocks of float or double, in the order of the plan:
 //   BlockReader<E> reader(plan, plan.data + kept_offset, buffer);   // buffer: kBlock + kBlockPad elements
 //   while (reader.next()) use(reader.data, reader.size);
-// A long contiguous run of a type that needs no conversion is read in place; short runs are packed into full blocks.
+// A long contiguous run of a type that needs no conversion is read in place.
 template <class E>
 struct BlockReader {
   using T = Element<E>;
@@ -80,21 +82,22 @@ struct BlockReader {
 
   bool next() {
     if (done_) return false;
-    constexpr bool converts = sizeof(E) != sizeof(T);
-    if (!converts && stride_ == static_cast<int64_t>(sizeof(E)) && run_ >= 256) {
+    data = buffer_;
+    if (run_ >= kLongRun) {
       const char* p = base_ + outer_.in + at_ * stride_;
       size = run_ - at_ < kBlock ? run_ - at_ : kBlock;
-      if (reinterpret_cast<uintptr_t>(p) % alignof(T) == 0) {
+      constexpr bool converts = sizeof(E) != sizeof(T);
+      const bool in_place =
+          !converts && stride_ == static_cast<int64_t>(sizeof(E)) && reinterpret_cast<uintptr_t>(p) % alignof(T) == 0;
+      if (in_place) {
         data = reinterpret_cast<const T*>(p);
       } else {
         convert_run<E>(buffer_, p, stride_, size);
-        data = buffer_;
       }
       advance(size);
       return true;
     }
     size = 0;
-    data = buffer_;
     while (!done_ && size < kBlock) {
       const int64_t room = kBlock - size;
       const int64_t n = run_ - at_ < room ? run_ - at_ : room;

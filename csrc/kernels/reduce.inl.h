@@ -1,8 +1,8 @@
 // Reductions: minimum, maximum, largest magnitude, sum, counts of NaN and of either infinity, in one read.
 //
-// Every run along the innermost reduced axis is cut into blocks of kBlock elements (reduce_block.inl.h), and blocks,
-// then runs, are added in order. In a column reduction every column is added row by row in panels of kPanel rows, and
-// panels are added in order.
+// A set is cut into blocks as BlockReader does it: long runs along the innermost reduced axis into blocks of their own,
+// short ones packed. Blocks are added in order (reduce_block.inl.h). In a column reduction every column is added row by
+// row in panels of kPanel rows, and panels are added in order.
 #pragma once
 
 #include "kernels/reduce_block.inl.h"
@@ -98,17 +98,23 @@ void reduce_run(const char* p, int64_t n, int64_t stride, State<Element<E>>& s, 
 }
 
 template <unsigned want, class E>
-void reduce_rows(const Plan& plan, const ReduceOutput& out, E* buffer) {
+void reduce_rows(const Plan& plan, const ReduceOutput& out, void* buffer) {
   const int64_t n = plan.n_reduced ? plan.reduced[0].size : 1;
   const int64_t stride = plan.n_reduced ? plan.reduced[0].stride : static_cast<int64_t>(sizeof(E));
   const int n_outer = plan.n_reduced ? plan.n_reduced - 1 : 0;
+  const bool packs = n < kLongRun && n_outer > 0;
   Odometer kept(plan.kept, plan.n_kept);
   do {
     State<Element<E>> s;
-    Odometer outer(plan.reduced + 1, n_outer);
-    do {
-      reduce_run<want>(plan.data + kept.in + outer.in, n, stride, s, buffer);
-    } while (outer.next());
+    if (packs) {
+      BlockReader<E> reader(plan, plan.data + kept.in, static_cast<Element<E>*>(buffer));
+      while (reader.next()) reduce_block<want>(reader.data, reader.size, s);
+    } else {
+      Odometer outer(plan.reduced + 1, n_outer);
+      do {
+        reduce_run<want>(plan.data + kept.in + outer.in, n, stride, s, static_cast<E*>(buffer));
+      } while (outer.next());
+    }
     write_result(out, plan.out_offset + kept.out, s, plan.count);
   } while (kept.next());
 }
@@ -312,7 +318,7 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
 template <unsigned want, class E>
 void reduce_typed(const Plan& plan, const ReduceOutput& out, void* scratch) {
   if (plan.inner_reduced) {
-    reduce_rows<want>(plan, out, static_cast<E*>(scratch));
+    reduce_rows<want, E>(plan, out, scratch);
   } else {
     reduce_columns<want, E>(plan, out, scratch);
   }

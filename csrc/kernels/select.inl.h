@@ -15,6 +15,7 @@
 
 #include "kernels/iterate.inl.h"
 #include "kernels/order_statistics.inl.h"
+#include "kernels/reduce_block.inl.h"
 
 namespace {
 
@@ -415,9 +416,13 @@ struct Set {
   using T = Element<E>;
   const Plan& plan;
   const char* base;
-  T* block;  // kBlock + kBlockPad elements
+  T* block;           // kBlock + kBlockPad elements
+  State<T>* moments;  // what a read reduces besides; may be null
 
   BlockReader<E> reader() const { return BlockReader<E>(plan, base, block); }
+  QS_INLINE void observe(const BlockReader<E>& reader) const {
+    if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
+  }
   QS_INLINE T at(int64_t i) const {
     int64_t offset = 0;
     for (int a = 0; a + 1 < plan.n_reduced; ++a) {
@@ -451,6 +456,7 @@ int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, 
   const bool tails = low != &no_low || high != &no_high;
   int64_t n_nan = 0;
   for (BlockReader<E> reader = set.reader(); reader.next();) {
+    set.observe(reader);
     for (int64_t at = 0; at < reader.size; at += kChunk) {
       const T* x = reader.data + at;
       const int64_t n = reader.size - at < kChunk ? reader.size - at : kChunk;
@@ -544,6 +550,7 @@ SetResult select_small(const Set<E, magnitude>& set, const Probabilities& p, Ele
   T* to = x;
   const V nan = set1(not_a_number<T>());
   for (BlockReader<E> reader = set.reader(); reader.next();) {
+    set.observe(reader);
     int64_t i = 0;
     for (; i + V::lanes <= reader.size; i += V::lanes) {
       const V v = maybe_abs<magnitude>(load(reader.data + i));
@@ -672,7 +679,7 @@ int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
 
 // A large set: one read, unless the probabilities are so many that their brackets exceed the scratch memory.
 template <class E, bool magnitude>
-SetResult select_large(const Set<E, magnitude>& set, const Probabilities& p, Element<E>* values, int64_t stride,
+SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>* values, int64_t stride,
                        Arena<Element<E>> arena) {
   using T = Element<E>;
   const int64_t count = set.plan.count;
@@ -709,6 +716,7 @@ SetResult select_large(const Set<E, magnitude>& set, const Probabilities& p, Ele
       v.kept = rest.take(v.capacity);
     }
     const int64_t n_nan = read_set(set, intervals + begin, end - begin, edges, spare);
+    set.moments = nullptr;  // the first read found them
     if (begin == 0) {
       n = count - n_nan;
       if (n == 0) {
@@ -754,12 +762,14 @@ int64_t select_sets(const Plan& plan, const QuantileArguments& arguments, void* 
   int64_t fallbacks = 0;
   Odometer kept(plan.kept, plan.n_kept);
   do {
-    const Set<E, magnitude> set{plan, plan.data + kept.in, block};
+    State<T> moments;
+    const Set<E, magnitude> set{plan, plan.data + kept.in, block, arguments.moments ? &moments : nullptr};
     const int64_t at = plan.out_offset + kept.out;
     T* const values = static_cast<T*>(arguments.values) + at;
     const SetResult result = plan.count <= kDirect ? select_small(set, p, values, plan.outputs, arena)
                                                    : select_large(set, p, values, plan.outputs, arena);
     if (arguments.nan) arguments.nan[at] = result.nan;
+    if (arguments.moments) write_result(*arguments.moments, at, moments, plan.count);
     fallbacks += result.fallbacks;
   } while (kept.next());
   return fallbacks;

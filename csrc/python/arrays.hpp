@@ -56,6 +56,7 @@ class FloatResult {
  public:
   FloatResult(const ResultShape& shape, bool is_double);
   void* data() { return data_; }
+  const void* data() const { return data_; }
   void set(int64_t i, double value) {
     if (is_double_) {
       static_cast<double*>(data_)[i] = value;
@@ -77,6 +78,7 @@ class CountResult {
  public:
   explicit CountResult(const ResultShape& shape);
   int64_t* data() { return data_; }
+  const int64_t* data() const { return data_; }
   py::object object() const;
 
  private:

@@ -1,8 +1,8 @@
-#include <limits>
+#include <algorithm>
 #include <string>
 #include <vector>
 
-#include "python/arrays.hpp"
+#include "python/reduction.hpp"
 #include "python/target.hpp"
 
 namespace qs::python {
@@ -14,127 +14,110 @@ struct ProbabilityArray {
   std::vector<double> values;
 };
 
-ProbabilityArray probabilities(py::handle q) {
+ProbabilityArray probabilities(py::handle q, const char* argument) {
   ProbabilityArray out;
   if (PyFloat_Check(q.ptr())) {
     out.values.push_back(PyFloat_AS_DOUBLE(q.ptr()));
   } else {
     const auto array = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(q);
     if (!array) {
-      throw py::type_error("q is " + py::repr(q).cast<std::string>() + "; pass a probability or an array of them");
+      throw py::type_error(std::string(argument) + " is " + py::repr(q).cast<std::string>() +
+                           "; pass a probability or an array of them");
     }
     out.shape.assign(array.shape(), array.shape() + array.ndim());
     out.values.assign(array.data(), array.data() + array.size());
   }
   for (const double p : out.values) {
     if (!(p >= 0.0 && p <= 1.0)) {
-      throw py::value_error("q holds " + py::repr(py::float_(p)).cast<std::string>() +
+      throw py::value_error(std::string(argument) + " holds " + py::repr(py::float_(p)).cast<std::string>() +
                             "; probabilities lie between 0 and 1 (a percentile divided by 100)");
     }
   }
   return out;
 }
 
-// A validated quantile of an array, along any axes.
-class Quantiles {
- public:
-  Quantiles(py::handle x, ProbabilityArray q, py::handle axis, bool keepdims)
-      : x_(float_array(x, "x")), q_(std::move(q)), reduced_(axis_mask(axis, x_)), shape_(x_, reduced_, keepdims) {
-    make_plan(view_of(x_, reduced_), &plan_);
-    if (plan_.count == 0) {
-      throw py::value_error("cannot take a quantile of " + x_.describe() + ": the reduced axes hold no element");
-    }
-  }
-
-  FloatResult values() const {
-    ResultShape shape = shape_;
-    shape.shape.insert(shape.shape.begin(), q_.shape.begin(), q_.shape.end());
-    return FloatResult(shape, x_.is_double());
-  }
-  CountResult counts() const { return CountResult(shape_); }
-
-  // Fills one plane of results per probability. Returns the number of fall-backs.
-  int64_t run(const Kernels& kernels, bool magnitude, void* values, int64_t* nan) const {
-    if (plan_.outputs == 0) return 0;
-    const size_t set_bytes = static_cast<size_t>(plan_.count) * static_cast<size_t>(plan_.item);
-    // Whole sets along runs of memory, or neighbouring sets side by side.
-    const auto kernel = plan_.inner_reduced ? kernels.select->select_quantiles : kernels.columns->columns_quantiles;
-    const size_t scratch_bytes =
-        plan_.inner_reduced ? kQuantileScratchBytes + set_bytes / 100 * kQuantileScratchPercent : kColumnsScratchBytes;
-    const size_t plane_bytes = static_cast<size_t>(plan_.outputs) * x_.result_item();
-    void* const memory = scratch(scratch_bytes);
-    MaybeReleaseGil release(x_.bytes());
-    int64_t fallbacks = 0;
-    for (size_t begin = 0; begin < q_.values.size(); begin += kMaxProbabilities) {
-      const size_t left = q_.values.size() - begin;
-      const QuantileArguments arguments{q_.values.data() + begin,
-                                        left < kMaxProbabilities ? static_cast<int>(left) : kMaxProbabilities,
+// Finds the quantiles, one plane of results per probability, and the moments if given. Returns the number of
+// fall-backs.
+int64_t run(const Target& self, const Reduction& reduction, const std::vector<double>& q, bool magnitude,
+            FloatResult& values, int64_t* nan, const ReduceOutput* moments) {
+  const Plan& plan = reduction.plan();
+  const Kernels& kernels = self.kernels();
+  // Neighbouring sets side by side, if there are enough of them to fill the lanes; else one set after the other.
+  constexpr int64_t enough = 8;
+  const bool side_by_side = !plan.inner_reduced && plan.outputs >= enough;
+  const auto kernel = side_by_side ? kernels.columns->columns_quantiles : kernels.select->select_quantiles;
+  const size_t set_bytes = static_cast<size_t>(plan.count) * static_cast<size_t>(plan.item);
+  const size_t quantile_bytes =
+      side_by_side ? kColumnsScratchBytes : kQuantileScratchBytes + set_bytes / 100 * kQuantileScratchPercent;
+  const size_t plane_bytes = static_cast<size_t>(plan.outputs) * reduction.result_item();
+  int64_t fallbacks = 0;
+  reduction.run(std::max(quantile_bytes, kReduceScratchBytes), [&](const Plan*, void* memory) {
+    // Runs of memory are reduced while they are read for quantiles. Elsewhere reduce_all has its own order of reading.
+    const bool in_one_read = plan.inner_reduced && !q.empty();
+    if (moments != nullptr && !in_one_read) kernels.reduce->reduce_all(&plan, moments, memory);
+    for (size_t begin = 0; begin < q.size(); begin += kMaxProbabilities) {
+      const QuantileArguments arguments{q.data() + begin,
+                                        static_cast<int>(std::min<size_t>(q.size() - begin, kMaxProbabilities)),
                                         magnitude,
-                                        static_cast<char*>(values) + begin * plane_bytes,
+                                        static_cast<char*>(values.data()) + begin * plane_bytes,
                                         nan,
-                                        scratch_bytes};
-      fallbacks += kernel(&plan_, &arguments, memory);
+                                        quantile_bytes,
+                                        begin == 0 && in_one_read ? moments : nullptr};
+      fallbacks += kernel(&plan, &arguments, memory);
     }
-    return fallbacks;
-  }
+  });
+  return fallbacks;
+}
 
-  // Applies the policy to sets that hold NaN.
-  void apply(NanPolicy policy, const int64_t* nan, FloatResult& values) const {
-    if (policy == NanPolicy::ignore || q_.values.empty()) return;
-    int64_t total = 0;
-    for (int64_t i = 0; i < plan_.outputs; ++i) total += nan[i];
-    if (total == 0) return;
-    if (policy == NanPolicy::raise) {
-      throw py::value_error(x_.describe() + " holds " + std::to_string(total) +
-                            " NaN; pass nan_policy='ignore' to leave them out or 'propagate' to get NaN");
-    }
-    for (size_t j = 0; j < q_.values.size(); ++j) {
-      for (int64_t i = 0; i < plan_.outputs; ++i) {
-        if (nan[i] != 0) {
-          values.set(static_cast<int64_t>(j) * plan_.outputs + i, std::numeric_limits<double>::quiet_NaN());
-        }
-      }
-    }
-  }
-
- private:
-  FloatArray x_;
-  ProbabilityArray q_;
-  uint64_t reduced_;
-  ResultShape shape_;
-  Plan plan_;
-};
-
-py::object result_of(const Target& self, const Quantiles& quantiles, bool magnitude, NanPolicy policy) {
-  FloatResult values = quantiles.values();
-  CountResult nan = quantiles.counts();
-  quantiles.run(self.kernels(), magnitude, values.data(), nan.data());
-  quantiles.apply(policy, nan.data(), values);
+py::object result_of(const Target& self, const Reduction& reduction, const ProbabilityArray& q, bool magnitude,
+                     NanPolicy policy) {
+  FloatResult values = reduction.values(q.shape);
+  CountResult nan = reduction.counts();
+  run(self, reduction, q.values, magnitude, values, nan.data(), nullptr);
+  if (!q.values.empty()) reduction.apply(policy, nan, {&values}, q.values.size());
   return values.object();
 }
 
 py::object quantile(const Target& self, py::handle x, py::handle q, py::handle axis, bool keepdims,
                     py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
-  return result_of(self, Quantiles(x, probabilities(q), axis, keepdims), false, policy);
+  return result_of(self, Reduction(x, axis, keepdims), probabilities(q, "q"), false, policy);
 }
 
 py::object abs_quantile(const Target& self, py::handle x, py::handle q, py::handle axis, bool keepdims,
                         py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
-  return result_of(self, Quantiles(x, probabilities(q), axis, keepdims), true, policy);
+  return result_of(self, Reduction(x, axis, keepdims), probabilities(q, "q"), true, policy);
 }
 
 py::object median(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
-  return result_of(self, Quantiles(x, {{}, {0.5}}, axis, keepdims), false, policy);
+  return result_of(self, Reduction(x, axis, keepdims), {{}, {0.5}}, false, policy);
 }
 
-int64_t quantile_fallbacks(const Target& self, py::handle x, py::handle q, py::handle axis, bool magnitude) {
-  const Quantiles quantiles(x, probabilities(q), axis, false);
-  FloatResult values = quantiles.values();
-  CountResult nan = quantiles.counts();
-  return quantiles.run(self.kernels(), magnitude, values.data(), nan.data());
+py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handle q_given, bool keepdims,
+                    py::handle policy_name) {
+  const NanPolicy policy = nan_policy(policy_name);
+  const Reduction reduction(x, axis, keepdims);
+  const ProbabilityArray q = probabilities(q_given, "quantiles");
+  FloatResult min = reduction.values(), max = reduction.values(), abs_max = reduction.values();
+  FloatResult sums = reduction.sums(), mean = reduction.values(), quantiles = reduction.values(q.shape);
+  CountResult nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
+  const ReduceOutput moments{min.data(), max.data(),     abs_max.data(), static_cast<double*>(sums.data()),
+                             nan.data(), pos_inf.data(), neg_inf.data()};
+  run(self, reduction, q.values, false, quantiles, nullptr, &moments);
+  reduction.divide(sums, nan, mean);
+  reduction.apply(policy, nan, {&min, &max, &abs_max, &mean});
+  reduction.apply(policy, nan, {&quantiles}, q.values.size());
+  return py::make_tuple(min.object(), max.object(), abs_max.object(), mean.object(), quantiles.object(), nan.object(),
+                        pos_inf.object(), neg_inf.object());
+}
+
+int64_t quantile_fallbacks(const Target& self, py::handle x, py::handle q_given, py::handle axis, bool magnitude) {
+  const Reduction reduction(x, axis, false);
+  const ProbabilityArray q = probabilities(q_given, "q");
+  FloatResult values = reduction.values(q.shape);
+  return run(self, reduction, q.values, magnitude, values, nullptr, nullptr);
 }
 
 }  // namespace
@@ -146,6 +129,8 @@ void register_quantile(TargetClass& target) {
       .def("abs_quantile", &abs_quantile, py::arg("x"), py::arg("q"), py::arg("axis"), py::arg("keepdims"),
            py::arg("nan_policy"))
       .def("median", &median, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("nan_policy"))
+      .def("summarize", &summarize, py::arg("x"), py::arg("axis"), py::arg("quantiles"), py::arg("keepdims"),
+           py::arg("nan_policy"))
       .def("_quantile_fallbacks", &quantile_fallbacks, py::arg("x"), py::arg("q"), py::arg("axis"),
            py::arg("magnitude"),
            "Number of order statistics that missed their sampled bracket and were found by radix selection.");

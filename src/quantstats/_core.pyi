@@ -36,10 +36,10 @@ class Target:
     def _column_quantiles(
         self, x: ArrayLike, q: Sequence[float], axis: _Axis, magnitude: bool
     ) -> tuple[_Values, _Counts, int]: ...
-    # min, max, abs_max, mean, and the counts of NaN, +Inf and -Inf
-    def moments(
-        self, x: ArrayLike, axis: _Axis, keepdims: bool
-    ) -> tuple[_Values, _Values, _Values, _Values, _Counts, _Counts, _Counts]: ...
+    # min, max, abs_max, mean, quantiles, and the counts of NaN, +Inf and -Inf
+    def summarize(
+        self, x: ArrayLike, axis: _Axis, quantiles: ArrayLike, keepdims: bool, nan_policy: _NanPolicy
+    ) -> tuple[_Values, _Values, _Values, _Values, NDArray[Any], _Counts, _Counts, _Counts]: ...
 
     @overload
     def saturating_matmul(

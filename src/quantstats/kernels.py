@@ -21,7 +21,8 @@ a repeated axis and for a reduction over no elements.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from quantstats._core import _active
 
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     Axis = int | tuple[int, ...] | list[int] | None
     NanPolicy = Literal["raise", "ignore", "propagate"]
     Values = NDArray[Any] | np.floating[Any]
+    Counts = NDArray[np.int64] | np.int64
     Edge = float | np.floating[Any]
 
 __all__ = [
+    "Summary",
     "abs_max",
     "abs_quantile",
     "bit_histogram",
@@ -49,7 +52,30 @@ __all__ = [
     "quantile",
     "quantize_linear",
     "saturating_matmul",
+    "summarize",
 ]
+
+
+class Summary(NamedTuple):
+    """What `summarize` finds of one array; every value has the shape of a reduction along the same axes.
+
+    Counts are int64; the other values are float64 for float64 input, else float32.
+    """
+
+    min: Values
+    max: Values
+    abs_max: Values
+    mean: Values
+    #: one plane per probability, along the leading axis
+    quantiles: NDArray[Any]
+    nan_count: Counts
+    pos_inf_count: Counts
+    neg_inf_count: Counts
+
+    @property
+    def inf_count(self) -> Counts:
+        """Number of infinities of either sign."""
+        return self.pos_inf_count + self.neg_inf_count
 
 
 def min_max(
@@ -102,6 +128,26 @@ def abs_quantile(
 def median(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
     """Return the median along ``axis``: the 0.5 `quantile`."""
     return _active.median(x, axis, keepdims, nan_policy)
+
+
+def summarize(
+    x: ArrayLike,
+    axis: Axis = None,
+    *,
+    quantiles: Sequence[float] = (),
+    keepdims: bool = False,
+    nan_policy: NanPolicy = "raise",
+) -> Summary:
+    """Return minimum, maximum, largest magnitude, mean, quantiles and counts of NaN and Inf along ``axis``.
+
+    Every value has the bits that `min_max`, `abs_max`, `mean` and `quantile` give. Where the innermost axis in memory
+    is among the reduced ones, all of them come from one read of ``x``; where it is kept, quantiles take another.
+
+    :param x: array of any shape and strides.
+    :param quantiles: probabilities in [0, 1]; they lead the shape of `Summary.quantiles`.
+    :raises ValueError: if a probability is outside [0, 1].
+    """
+    return Summary(*_active.summarize(x, axis, quantiles, keepdims, nan_policy))
 
 
 def mean_no_outliers(

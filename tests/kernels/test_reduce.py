@@ -31,8 +31,14 @@ def cast(x: Array, dtype: Any) -> Array:
         return x.astype(dtype)
 
 
+def reduce(target: Target, x: Array, axis: Any, keepdims: bool = False) -> list[Any]:
+    """The fields that one read of a reduction fills."""
+    low, high, largest, mean, _, *counts = target.summarize(x, axis, (), keepdims, "ignore")
+    return [low, high, largest, mean, *counts]
+
+
 def oracle(x: Array, axis: Any, keepdims: bool = False) -> list[Any]:
-    """The fields of Target.moments by NumPy."""
+    """The fields of `reduce` by NumPy."""
     y = cast(x, np.float64)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # slices that hold nothing but NaN
@@ -48,8 +54,8 @@ def oracle(x: Array, axis: Any, keepdims: bool = False) -> list[Any]:
 
 def check(target: Target, x: Array, axis: Any, keepdims: bool = False) -> None:
     """Compare every reduction of ``x`` with NumPy, and its bits with those of the scalar kernels."""
-    got = target.moments(x, axis, keepdims)
-    reference = _core._targets["scalar"].moments(x, axis, keepdims)
+    got = reduce(target, x, axis, keepdims)
+    reference = reduce(_core._targets["scalar"], x, axis, keepdims)
     result_dtype = np.float64 if x.dtype == np.float64 else np.float32
     rounding = 1e-12 if result_dtype == np.float64 else 1e-6
     # Summation errors are relative to the magnitudes that were added, not to a mean that may cancel.
@@ -200,7 +206,7 @@ def test_every_16_bit_value(target: Target, code: Any) -> None:
 def test_opposite_infinities_have_no_mean(target: Target) -> None:
     x = np.array([np.inf, 1, -np.inf, np.nan], np.float32)
     assert np.isnan(target.mean(x, None, False, "ignore"))
-    assert target.moments(x, None, False)[4:] == (1, 1, 1)
+    assert reduce(target, x, None)[4:] == [1, 1, 1]
 
 
 def test_mean_accumulates_in_float64(target: Target) -> None:
@@ -221,7 +227,7 @@ def test_any_array_any_axes(x: Array, data: st.DataObject) -> None:
     axis = data.draw(st.lists(st.integers(0, x.ndim - 1), unique=True).map(tuple))
     permuted = x.transpose(data.draw(st.permutations(range(x.ndim))))
     expected = oracle(permuted, axis)
-    results = [target.moments(permuted, axis, False) for target in _core._targets.values()]
+    results = [reduce(target, permuted, axis) for target in _core._targets.values()]
     for result in results:
         for i in (0, 1, 2, 4, 5, 6):
             np.testing.assert_array_equal(result[i], expected[i])
