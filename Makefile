@@ -4,12 +4,13 @@
 #   make demo            quantize the digits model and print what came out
 #   make test            run the whole test suite; ARGS="-k quantile -x" goes to pytest
 #   make lint            ruff, mypy, clang-format
-#   make bench           the benchmarks whose figures the documentation quotes
+#   make bench           the kernels against their peers, the digits model against its rivals; BENCH=quick is shorter
 #   make picture         draw the picture in README.md anew
 #   make clean           remove the virtual environment and everything built
 
 PYTHON ?= python3
 ARGS ?=
+BENCH ?= full
 
 # What [build-system] in pyproject.toml requires, and what scikit-build-core adds where the system has none.
 BUILD_TOOLS := "scikit-build-core>=1.1" "pybind11>=3.1" "cython>=3.3.1" "cython-cmake>=0.3" "cmake>=3.26" "ninja>=1.11"
@@ -38,9 +39,12 @@ lint: $(VENV)/.installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
-bench: $(VENV)/.installed-for-tests
-	$(BIN)/python benchmarks/quantize_digits.py
-	$(BIN)/python benchmarks/int8_latency.py
+# The report comes last, whatever the scripts find.
+bench: $(VENV)/.installed-for-benchmarks
+	$(BIN)/python -m benchmarks --no-report $(if $(filter quick,$(BENCH)),--quick) $(ARGS) || true
+	-$(BIN)/python benchmarks/quantize_digits.py
+	-$(BIN)/python benchmarks/int8_latency.py
+	@$(BIN)/python -m benchmarks --report
 
 picture: $(VENV)/.installed
 	$(BIN)/python docs/images/draw_demo.py
@@ -61,6 +65,11 @@ $(VENV)/.installed: $(VENV)/.build-tools $(SOURCES)
 $(VENV)/.installed-for-tests: $(VENV)/.build-tools $(SOURCES)
 	@echo "building and installing into $(VENV), with what the tests need"
 	$(INSTALL) ".[test]"
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-for-benchmarks: $(VENV)/.build-tools $(SOURCES)
+	@echo "building and installing into $(VENV), with what the benchmarks need"
+	$(INSTALL) ".[bench]"
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.build-tools: $(VENV)/.created Makefile

@@ -1,0 +1,105 @@
+"""What one call costs where there is next to no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import repeat
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from benchmarks.case import Case, Environment, Setup, assert_same
+from benchmarks.data import normal
+from benchmarks.gates import Gate, Kind, speed
+from benchmarks.harness import Contender
+
+ELEMENTS = 10
+
+
+def activate(target: Any) -> None:
+    """Let the public functions use the kernels of `target`."""
+    from quantstats import kernels
+
+    vars(kernels)["_active"] = target
+
+
+def through_public_function(environment: Environment) -> Setup:
+    """`quantstats.kernels.min_max(a)` as a user calls it, beside ``a.min(), a.max()``."""
+    import torch
+
+    from quantstats import kernels
+
+    active = vars(kernels)["_active"]
+    a = normal(ELEMENTS).copy()
+    t = torch.from_numpy(a)
+    min_max = kernels.min_max
+
+    def block(repetitions: int) -> int:
+        start = perf_counter_ns()
+        for _ in repeat(None, repetitions):
+            min_max(a)
+        return perf_counter_ns() - start
+
+    def numpy_block(repetitions: int) -> int:
+        start = perf_counter_ns()
+        for _ in repeat(None, repetitions):
+            a.min()
+            a.max()
+        return perf_counter_ns() - start
+
+    def torch_block(repetitions: int) -> int:
+        aminmax = torch.aminmax
+        start = perf_counter_ns()
+        for _ in repeat(None, repetitions):
+            aminmax(t)
+        return perf_counter_ns() - start
+
+    def numpy_call() -> None:
+        a.min()
+        a.max()
+
+    def check(target: Any) -> None:
+        activate(target)
+        assert_same(min_max(a), (a.min(), a.max()), "min_max")
+        activate(active)
+
+    contenders = [
+        *(
+            Contender("ours", partial(min_max, a), isa, enter=partial(activate, target), block=block)
+            for isa, target in environment.targets.items()
+        ),
+        # The last to be entered leaves the module as it was.
+        Contender("numpy min+max", numpy_call, enter=partial(activate, active), block=numpy_block),
+        Contender("torch.aminmax", partial(torch.aminmax, t), enter=partial(activate, active), block=torch_block),
+    ]
+    checks: dict[str, Callable[[], None]] = {isa: partial(check, target) for isa, target in environment.targets.items()}
+    return Setup(contenders, [], a.nbytes, checks)
+
+
+def through_public_quantize(environment: Environment) -> Setup:
+    """`quantstats.kernels.quantize_linear(a, ...)` of ten elements."""
+    from quantstats import kernels
+
+    a = normal(ELEMENTS).copy()
+    out = np.empty(a.shape, np.int8)
+
+    def call() -> object:
+        return kernels.quantize_linear(a, 0.1, 0, qmin=-128, qmax=127, out=out)
+
+    def check(target: Any) -> None:
+        expected = np.clip(np.rint(a / np.float32(0.1)), -128, 127)
+        assert_same(target.quantize_linear(a, 0.1, 0, None, -128, 127, "int8", out), expected, "levels")
+
+    contenders = [
+        Contender("ours", call, isa, enter=partial(activate, target)) for isa, target in environment.targets.items()
+    ]
+    checks = {isa: partial(check, target) for isa, target in environment.targets.items()}
+    return Setup(contenders, [], a.nbytes, checks)
+
+
+CASES = (
+    Case("small_call", "calls", "min_max", through_public_function, (speed("torch.aminmax"),)),
+    Case("", "calls", "quantize_linear, 10 elements, out=", through_public_quantize, (Gate(Kind.TIME),)),
+)
