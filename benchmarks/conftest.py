@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     group = parser.getgroup("quantstats")
     group.addoption("--quick", action="store_true", help="fewer rounds, and nothing of 256 MB")
+    group.addoption("--seconds", type=float, help="time for each case")
     group.addoption("--threads", type=int, default=1, help="threads of ours and of the peers")
 
 
@@ -102,4 +103,5 @@ def pytest_benchmark_update_json(config: pytest.Config, benchmarks: object, outp
 def suite(pytestconfig: pytest.Config) -> Suite:
     """The runs of this session."""
     environment = Environment(vector_targets(), pytestconfig.getoption("threads"))
-    return Suite(environment, QUICK_SECONDS if pytestconfig.getoption("quick") else SECONDS)
+    usual = QUICK_SECONDS if pytestconfig.getoption("quick") else SECONDS
+    return Suite(environment, pytestconfig.getoption("seconds") or usual)

@@ -96,6 +96,13 @@ def quantize_operator(x: Array, scale: Array, zero_point: Array, axis: int | Non
     return OnnxOperators(x, [node], {"scale": scale, "zero_point": zero_point}, [(zero_point.dtype, x.shape)], threads)
 
 
+def dequantize_operator(q: Array, scale: Array, zero_point: Array, threads: int) -> OnnxOperators:
+    """Return ONNX DequantizeLinear of `q`."""
+    node: tuple[str, list[str], dict[str, Any]] = ("DequantizeLinear", ["scale", "zero_point"], {})
+    constants = {"scale": scale, "zero_point": zero_point}
+    return OnnxOperators(q, [node], constants, [(np.dtype(np.float32), q.shape)], threads)
+
+
 def numpy_quantize(x: Array, scale: Scale, zero_point: Scale, out_dtype: type[np.integer[Any]]) -> Array:
     """Quantize with NumPy as one writes it."""
     limits = np.iinfo(out_dtype)

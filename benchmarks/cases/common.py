@@ -38,7 +38,7 @@ def moved(*arrays: NDArray[Any]) -> int:
 
 
 def linear_quantile(x: NDArray[Any], q: float | tuple[float, ...], axis: Axis = None) -> NDArray[Any]:
-    """Return the reference: NumPy's quantile in float64, rounded once.
+    """Return the reference: NumPy's quantile in float64, rounded once; float64 input keeps float64.
 
     NumPy interpolates between two equal infinities by ``Inf - Inf``; the order statistic itself is meant there.
     """
@@ -48,4 +48,4 @@ def linear_quantile(x: NDArray[Any], q: float | tuple[float, ...], axis: Axis = 
     if np.isnan(values).any():
         below, above = (np.asarray(np.quantile(wide, q, axis=axis, method=m)) for m in ("lower", "higher"))
         values = np.where(below == above, below, values)
-    return values.astype(np.float32)
+    return values if x.dtype == np.float64 else values.astype(np.float32)

@@ -56,13 +56,13 @@ def bits(count: int, data: str) -> Callable[[Environment], Setup]:
     return build
 
 
-def equal_bins(count: int) -> Callable[[Environment], Setup]:
+def equal_bins(count: int, data: str) -> Callable[[Environment], Setup]:
     """Equal bins over a fixed range that holds nearly all values."""
 
     def build(environment: Environment) -> Setup:
         import torch
 
-        x = normal(count)
+        x = normal(count) if data == "normal" else adversarial(data, count)
         low, high = -4.0, 4.0
         t = tensor(x)
         out = torch.empty(BINS)
@@ -86,7 +86,8 @@ def equal_bins(count: int) -> Callable[[Environment], Setup]:
     return build
 
 
-_RATE = (Gate(Kind.RATE), speed("datasketches KLL"))
+_UPDATES = Gate(Kind.RATE)
+_RATE = (_UPDATES, speed("datasketches KLL"))
 
 CASES = (
     Case("bit_histogram", "bit_histogram", "4M, normal", bits(SIZES["16 MB"], "normal"), (share("sum()"),)),
@@ -94,5 +95,15 @@ CASES = (
         Case("", "bit_histogram", f"4M, {data}", bits(SIZES["16 MB"], data), _RATE)
         for data in ("50 % zeros", "all equal", "sorted")
     ),
-    Case("histogram", "histogram", "4M, normal", equal_bins(SIZES["16 MB"]), (Gate(Kind.RATE), share("sum()"))),
+    Case("histogram", "histogram", "4M, normal", equal_bins(SIZES["16 MB"], "normal"), (_UPDATES, share("sum()"))),
+    *(
+        Case(
+            "",
+            "histogram",
+            f"4M, {data}",
+            equal_bins(SIZES["16 MB"], data),
+            (_UPDATES, speed("np.histogram"), speed("torch.histc")),
+        )
+        for data in ("50 % zeros", "all equal")
+    ),
 )

@@ -86,6 +86,20 @@ def whole(count: int, q: Probabilities, *, peers: bool = True, largest: bool = F
     return build
 
 
+def of_dtype(count: int, dtype: str) -> Callable[[Environment], Setup]:
+    """Both tails of an array of another dtype, beside our `sum()` of it."""
+
+    def build(environment: Environment) -> Setup:
+        import ml_dtypes
+
+        kind = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}[dtype]
+        x = normal(count).astype(kind)
+        contenders = [*ours(environment, quantile(x, TAILS)), *sums(environment, x)]
+        return Setup(contenders, [x], x.nbytes, checks(environment, x, TAILS))
+
+    return build
+
+
 def hard(name: str, q: Probabilities) -> Callable[[Environment], Setup]:
     """Quantiles of an adversarial data set, beside the same of normal data."""
 
@@ -153,6 +167,17 @@ CASES = (
     ),
     Case("quantile_rows", _KERNEL, "tails", rows(TAILS), (share("sum()"),)),
     Case("quantile_channels", _KERNEL, "tails", channels(_NCHW, (0, 2, 3), TAILS)),
+    Case(
+        "",
+        _KERNEL,
+        "tails, 256K (1 MB), normal",
+        whole(SIZES["1 MB"], TAILS),
+        (share("sum()"), speed("np.quantile"), speed("np.partition, one kth")),
+    ),
+    *(
+        Case("", _KERNEL, f"tails, {dtype}, 4M, normal", of_dtype(SIZES["16 MB"], dtype), (share("sum()"),))
+        for dtype in ("float16", "bfloat16", "float64")
+    ),
     Case(
         "",
         _KERNEL,

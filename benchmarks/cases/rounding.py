@@ -19,7 +19,14 @@ from benchmarks.cases.common import SIZES, moved, ours
 from benchmarks.data import adversarial, normal
 from benchmarks.gates import MEMCPY, share, speed
 from benchmarks.harness import Contender
-from benchmarks.peers import numpy_quantize, numpy_quantize_in_place, numpy_quantize_to, quantize_operator, tensor
+from benchmarks.peers import (
+    dequantize_operator,
+    numpy_quantize,
+    numpy_quantize_in_place,
+    numpy_quantize_to,
+    quantize_operator,
+    tensor,
+)
 
 ALLOCATING = "allocating"
 IDIOM = "numpy idiom"
@@ -100,6 +107,36 @@ def fake(count: int) -> Callable[[Environment], Setup]:
     return build
 
 
+def dequantize(count: int) -> Callable[[Environment], Setup]:
+    """From int8 levels back to float32 with one scale."""
+
+    def build(environment: Environment) -> Setup:
+        q = np.random.default_rng(7).integers(-128, 128, count, np.int8)
+        out = np.empty(q.shape, np.float32)
+        zero = ZERO_POINT["int8"]
+        operator = dequantize_operator(q, np.asarray(SCALE), np.asarray(zero, np.int8), environment.threads)
+
+        def call(target: Any) -> Callable[[], object]:
+            return partial(target.dequantize_linear, q, SCALE, zero, None, out)
+
+        def check(target: Any) -> None:
+            assert_same(call(target)(), operator.run()[0], "values, against onnxruntime")
+
+        def idiom() -> None:
+            np.multiply(q.astype(np.float32) - np.float32(zero), SCALE, out=out)
+
+        contenders = [
+            *ours(environment, call),
+            Contender("onnxruntime", operator.run, variant="run"),
+            Contender("onnxruntime", operator.bound([out]), variant="io-binding"),
+            Contender(IDIOM, idiom),
+        ]
+        checks = {isa: partial(check, target) for isa, target in environment.targets.items()}
+        return Setup(contenders, [q, out], moved(q, out), checks)
+
+    return build
+
+
 def per_channel(shape: tuple[int, ...], axis: int) -> Callable[[Environment], Setup]:
     """Quantize to int8 with a scale per channel."""
 
@@ -166,6 +203,7 @@ CASES = (
         fake(SIZES["16 MB"]),
         (share(MEMCPY), speed("torch"), speed("torch", subject=ALLOCATING)),
     ),
+    Case("", "dequantize_linear", "4M", dequantize(SIZES["16 MB"]), (speed("onnxruntime"), speed(IDIOM))),
     Case("quantize_channels", "quantize_linear", "axis 0", per_channel((512, 4608), 0), (speed(IN_PLACE),)),
     Case(
         "",
