@@ -10,7 +10,7 @@ import pytest
 from quantstats import kernels
 from quantstats.range_estimator import RangeEstimatorParametersSet, StatisticsType
 from quantstats.statistics import Column, RangeEstimator, columns_of
-from quantstats.statistics.reduction import clamp, reduce_sample, reduced_shape
+from quantstats.statistics.reduction import SampleReducer, clamp, reduced_shape
 
 from ..reference import numpy_kernels
 
@@ -52,7 +52,7 @@ def test_the_histogram_reads_once_more_to_count(reads: list[str]) -> None:
 def test_all_columns_together_take_one_read_and_one_for_magnitudes(reads: list[str]) -> None:
     columns = [Column(S.MIN), Column(S.MAX), Column(S.ABS_MAX), Column(S.MEAN), Column(S.MAX, clipping_value=1.0)]
     columns += [Column(S.QUANTILE, p) for p in (0.1, 0.9)] + [Column(S.ABS_QUANTILE, p) for p in (0.1, 0.9)]
-    reduce_sample(np.ones((3, 4), np.float32), columns, (0, 1))
+    SampleReducer(columns)(np.ones((3, 4), np.float32), (0, 1))
     assert reads == ["summarize", "abs_quantile"]
 
 
@@ -82,7 +82,7 @@ def test_values_equal_their_definition(axes: tuple[int, ...], dtype: Any) -> Non
         Column(S.QUANTILE, 0.9, 0.7): clamped.quantiles[0],
         Column(S.ABS_QUANTILE, 0.9, 0.7): numpy_kernels.abs_quantile(over_clipped, 0.9, reduced),
     }
-    for column, value in zip(expected, reduce_sample(x, list(expected), axes), strict=True):
+    for column, value in zip(expected, SampleReducer(list(expected))(x, axes), strict=True):
         assert value.shape == reduced_shape(x.shape, axes)
         assert value.dtype == (np.float64 if dtype is np.float64 else np.float32)
         tolerance = {"rtol": 1e-6, "atol": 1e-7} if column.statistics_type is S.MEAN else {"rtol": 0}

@@ -18,9 +18,9 @@ from quantstats.statistics.bit_histogram import BitHistogram
 from quantstats.statistics.column import columns_of
 from quantstats.statistics.histogram_search import BINS, least_error_range
 from quantstats.statistics.reduction import (
+    SampleReducer,
     as_sample,
     clamp,
-    reduce_sample,
     reduced_shape,
     reduction_axes_of,
     require_finite,
@@ -101,7 +101,9 @@ class RangeEstimator:
         histogram = self._params.is_histogram
         self._table = SampleTable(() if histogram else columns_of(self._params, symmetric=symmetric))
         self._histogram = BitHistogram() if histogram else None
+        self._reducer = SampleReducer(self._table.columns)
         self._reduced_shape: tuple[int, ...] | None = None
+        self._known: tuple[tuple[int, ...], tuple[int, ...]] | None = None  # a shape that fits, and its reduced axes
         self._num_samples = 0
 
     @property
@@ -144,12 +146,19 @@ class RangeEstimator:
         if self._histogram is not None:
             self._update_histogram(self._histogram, sample)
         else:
-            axes = reduction_axes_of(sample.ndim, self._reduction_axes)
-            shape = reduced_shape(sample.shape, axes)
-            check_poolable(shape, self._reduced_shape or shape, self._aggregation_axes)
-            self._table.append(reduce_sample(sample, self._table.columns, axes))
-            self._reduced_shape = shape
+            if self._known is None or self._known[0] != sample.shape:
+                self._known = sample.shape, self._fitting_axes(sample.shape)
+            row = self._reducer(sample, self._known[1])
+            self._table.append(row)
+            self._reduced_shape = row[0].shape
         self._num_samples += 1
+
+    def _fitting_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes to reduce in a sample of `shape`, which must go with the samples before."""
+        axes = reduction_axes_of(len(shape), self._reduction_axes)
+        reduced = reduced_shape(shape, axes)
+        check_poolable(reduced, self._reduced_shape or reduced, self._aggregation_axes)
+        return axes
 
     def _update_histogram(self, histogram: BitHistogram, sample: Array) -> None:
         summary = kernels.summarize(sample, nan_policy="ignore")
@@ -177,6 +186,7 @@ class RangeEstimator:
         if self._histogram is not None and other._histogram is not None:
             self._histogram.merge(other._histogram)
         self._reduced_shape = self._reduced_shape or other._reduced_shape
+        self._known = None
         self._num_samples += other._num_samples
 
     def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.column import Column
 
-__all__ = ["as_sample", "clamp", "reduce_sample", "reduced_shape", "reduction_axes_of", "require_finite"]
+__all__ = ["SampleReducer", "as_sample", "clamp", "reduced_shape", "reduction_axes_of", "require_finite"]
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +53,7 @@ def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, .
 
 def require_finite(x: Array, summary: kernels.Summary) -> None:
     """Raises `NonFiniteError` with the counts if `summary`, which is of all of `x`, counted NaN or Inf."""
-    nan, inf = int(np.sum(summary.nan_count)), int(np.sum(summary.inf_count))
+    nan, inf = _total(summary.nan_count), _total(summary.pos_inf_count) + _total(summary.neg_inf_count)
     if nan or inf:
         raise NonFiniteError(
             f"{nan} NaN and {inf} infinite values of {x.size} in a tensor of shape {x.shape}; "
@@ -61,28 +61,9 @@ def require_finite(x: Array, summary: kernels.Summary) -> None:
         )
 
 
-def reduce_sample(x: Array, columns: Sequence[Column], axes: tuple[int, ...]) -> list[Array]:
-    """The value of each column: arrays of `x`'s rank, of size 1 at `axes`; float64 for float64 input, else float32.
-
-    `x` must not be empty. One `summarize` call serves every column that needs no clamped copy of the tensor, and all
-    their quantiles; ABS_QUANTILE columns take another call.
-
-    :raises NonFiniteError: `x` holds NaN or Inf.
-    """
-    shape = reduced_shape(x.shape, axes)
-    if not axes:  # Nothing to reduce: each value is a slice of its own.
-        x, axes = x[np.newaxis], (0,)
-
-    values: dict[Column, Array] = {}
-    plain = [column for column in columns if _needs_no_copy(column)]
-    # Even when every column asks for a clamped copy the tensor itself is summarized: an Inf must not hide in the clamp.
-    summary = _summarize_into(values, x, plain, axes)
-    require_finite(x, summary)
-    for limit in {column.clipping_value for column in columns if not _needs_no_copy(column)}:
-        assert limit is not None
-        group = [column for column in columns if not _needs_no_copy(column) and column.clipping_value == limit]
-        _summarize_into(values, clamp(x, limit), group, axes)
-    return [values[column].reshape(shape) for column in columns]
+def _total(counts: npt.NDArray[np.int64] | np.int64) -> int:
+    # NumPy's sum of a scalar costs more than reducing a small tensor does.
+    return int(counts.sum()) if isinstance(counts, np.ndarray) else int(counts)
 
 
 def clamp(x: Array, limit: float) -> Array:
@@ -93,39 +74,81 @@ def clamp(x: Array, limit: float) -> Array:
     return clamped
 
 
-def _needs_no_copy(column: Column) -> bool:
-    return column.clipping_value is None or column.statistics_type in _COMMUTES_WITH_CLIPPING
+class SampleReducer:
+    """Reduces samples to rows of the table.
+
+    One `summarize` call serves every column that needs no clamped copy of the tensor, and all their quantiles;
+    ABS_QUANTILE columns take another call, and so does each limit that columns are clamped to. Which call finds which
+    column is worked out once, since small tensors take less time than that.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        def limit_of_copy(column: Column) -> float | None:
+            return None if column.statistics_type in _COMMUTES_WITH_CLIPPING else column.clipping_value
+
+        # Even when every column asks for a clamped copy the tensor itself is summarized: an Inf must not hide in the
+        # clamp.
+        limits = dict.fromkeys((None, *map(limit_of_copy, columns)))
+        self._calls = tuple(
+            _Call(limit, [(i, column) for i, column in enumerate(columns) if limit_of_copy(column) == limit])
+            for limit in limits
+        )
+        self._num_columns = len(columns)
+
+    def __call__(self, x: Array, axes: tuple[int, ...]) -> list[Array]:
+        """The value of each column: arrays of `x`'s rank, of size 1 at `axes`; float64 for float64 input, else float32.
+
+        `x` must not be empty.
+
+        :raises NonFiniteError: `x` holds NaN or Inf.
+        """
+        shape = reduced_shape(x.shape, axes)
+        reduced: tuple[int, ...] | None = None if len(axes) == x.ndim else axes
+        if not axes:  # Nothing to reduce: each value is a slice of its own.
+            x, reduced = x[np.newaxis], (0,)
+        row: list[Array] = [x] * self._num_columns
+        for call in self._calls:
+            for index, value in call.values(x, reduced):
+                row[index] = value.reshape(shape)
+        return row
 
 
-def _summarize_into(
-    values: dict[Column, Array], x: Array, columns: Sequence[Column], axes: tuple[int, ...]
-) -> kernels.Summary:
-    """Put the value of each of `columns` into `values`; returns the summary of `x`."""
-    quantiles = _probabilities(columns, StatisticsType.QUANTILE)
-    abs_quantiles = _probabilities(columns, StatisticsType.ABS_QUANTILE)
-    summary = kernels.summarize(x, axes, quantiles=quantiles, nan_policy="ignore")
-    if abs_quantiles:
+class _Call:
+    """What one read of a sample, clamped to `limit` or as it is, finds for some columns."""
+
+    def __init__(self, limit: float | None, columns: Sequence[tuple[int, Column]]) -> None:
+        self._limit = limit
+        self._quantiles = _probabilities(columns, StatisticsType.QUANTILE)
+        self._abs_quantiles = _probabilities(columns, StatisticsType.ABS_QUANTILE)
+        self._fields: list[tuple[int, str, float | None]] = []  # row index, field of Summary, limit to clamp it to
+        self._planes: list[tuple[int, int]] = []  # row index, plane of the quantiles
+        self._abs_planes: list[tuple[int, int]] = []
+        for index, column in columns:
+            kind, probability = column.statistics_type, column.probability
+            if kind is StatisticsType.QUANTILE and probability is not None:
+                self._planes.append((index, self._quantiles.index(probability)))
+            elif kind is StatisticsType.ABS_QUANTILE and probability is not None:
+                self._abs_planes.append((index, self._abs_quantiles.index(probability)))
+            else:
+                clip = column.clipping_value if kind in _COMMUTES_WITH_CLIPPING else None
+                self._fields.append((index, str(kind.value), clip))
+
+    def values(self, x: Array, axes: tuple[int, ...] | None) -> Iterator[tuple[int, Array]]:
+        if self._limit is not None:
+            x = clamp(x, self._limit)
+        summary = kernels.summarize(x, axes, quantiles=self._quantiles, nan_policy="ignore")
         require_finite(x, summary)
-        of_magnitudes = np.asarray(kernels.abs_quantile(x, abs_quantiles, axes))
-    for column in columns:
-        kind = column.statistics_type
-        if kind is StatisticsType.QUANTILE:
-            value = summary.quantiles[quantiles.index(_probability(column))]
-        elif kind is StatisticsType.ABS_QUANTILE:
-            value = of_magnitudes[abs_quantiles.index(_probability(column))]
-        else:
-            value = getattr(summary, kind.value)
-        value = np.asarray(value)
-        if column.clipping_value is not None and kind in _COMMUTES_WITH_CLIPPING:
-            value = clamp(value, column.clipping_value)
-        values[column] = value
-    return summary
+        for index, field, limit in self._fields:
+            value = np.asarray(getattr(summary, field))
+            yield index, value if limit is None else clamp(value, limit)
+        for index, plane in self._planes:
+            yield index, np.asarray(summary.quantiles[plane])
+        if self._abs_planes:
+            of_magnitudes = np.asarray(kernels.abs_quantile(x, self._abs_quantiles, axes))
+            for index, plane in self._abs_planes:
+                yield index, np.asarray(of_magnitudes[plane])
 
 
-def _probability(column: Column) -> float:
-    assert column.probability is not None
-    return column.probability
-
-
-def _probabilities(columns: Sequence[Column], kind: StatisticsType) -> tuple[float, ...]:
-    return tuple(sorted({_probability(column) for column in columns if column.statistics_type is kind}))
+def _probabilities(columns: Sequence[tuple[int, Column]], kind: StatisticsType) -> tuple[float, ...]:
+    found = {c.probability for _, c in columns if c.statistics_type is kind and c.probability is not None}
+    return tuple(sorted(found))

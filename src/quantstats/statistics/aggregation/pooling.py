@@ -48,6 +48,8 @@ def pool(values: Sequence[Array], aggregation_axes: Sequence[int]) -> tuple[Arra
     """
     own = _own_axes(values[0].ndim, aggregation_axes)
     shape = _kept_shape(values[0].shape, aggregation_axes)
-    front = tuple(range(len(own)))
     channels = int(np.prod(shape, dtype=np.int64))
+    if not own:  # all of one shape
+        return np.stack(values).reshape(-1, channels), shape
+    front = tuple(range(len(own)))
     return np.concatenate([np.moveaxis(v, own, front).reshape(-1, channels) for v in values]), shape
