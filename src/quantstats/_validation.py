@@ -48,7 +48,7 @@ def check_positive(owner: str, field: str, value: Any) -> None:
 
 def check_tail_probability(owner: str, field: str, value: Any) -> None:
     """`value` must lie in (0, 0.5), so that the tails of a distribution are neither empty nor overlap."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 < value < 0.5:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 < float(value) < 0.5:
         raise ParameterError(
             f"{owner}.{field}={value!r} is not a probability between 0 and 0.5, both excluded; the usual value is 1e-4"
         )
