@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_columns(target);
   publish_targets(module);
   register_c_api(module);
+  register_threads(module);
 }

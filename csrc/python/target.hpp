@@ -29,5 +29,7 @@ void register_round(TargetClass& target);
 void register_histogram(TargetClass& target);
 void register_saturate(TargetClass& target);
 void register_c_api(pybind11::module_& module);
+// Defines num_threads and set_num_threads. Raises ImportError if QUANTSTATS_NUM_THREADS is no number of threads.
+void register_threads(pybind11::module_& module);
 
 }  // namespace qs::python

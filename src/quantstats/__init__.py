@@ -13,7 +13,7 @@ from quantstats.advanced_parameters import (
     OverflowFix,
     QuantizationParameters,
 )
-from quantstats.configuration import show_config
+from quantstats.configuration import get_num_threads, set_num_threads, show_config
 from quantstats.errors import (
     DataError,
     IgnoredScopeError,
@@ -78,8 +78,10 @@ __all__ = [
     "TargetDevice",
     "UnsupportedModelError",
     "errors",
+    "get_num_threads",
     "kernels",
     "quantize",
     "quantizer_from_range",
+    "set_num_threads",
     "show_config",
 ]
