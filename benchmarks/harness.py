@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from time import perf_counter_ns
+from time import perf_counter, perf_counter_ns, thread_time_ns
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,25 @@ LONG_SECONDS = 0.3
 MIN_ROUNDS_OF_LONG_CALLS = 3
 
 
-def loop(call: Callable[[], object], repetitions: int) -> int:
+# Returns nanoseconds.
+Clock = Callable[[], int]
+
+
+def clock_for(threads: int) -> Clock:
+    """Return the clock for work on `threads` threads.
+
+    One thread is timed by the CPU time of the thread. On a quiet machine that is the time on the wall; on a busy one it
+    leaves out what other programs ran meanwhile, which would lengthen long calls and spare short ones.
+    """
+    return thread_time_ns if threads == 1 else perf_counter_ns
+
+
+def loop(call: Callable[[], object], repetitions: int, clock: Clock) -> int:
     """Return the nanoseconds that `repetitions` calls take."""
-    start = perf_counter_ns()
+    start = clock()
     for _ in repeat(None, repetitions):
         call()
-    return perf_counter_ns() - start
+    return clock() - start
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Contender:
     variant: str = ""
     inner: int = 1
     enter: Callable[[], object] | None = None
-    block: Callable[[int], int] | None = None
+    block: Callable[[int, Clock], int] | None = None
     buffers: Sequence[NDArray[Any]] | None = None
 
     @property
@@ -65,9 +78,9 @@ class Contender:
         """A name that is unique within the case."""
         return " ".join(filter(None, (self.name, self.variant, f"[{self.isa}]" if self.isa else "")))
 
-    def time(self, repetitions: int) -> float:
+    def time(self, repetitions: int, clock: Clock) -> float:
         """Return the seconds that doing the work once takes, on average over `repetitions` calls."""
-        nanoseconds = self.block(repetitions) if self.block else loop(self.call, repetitions)
+        nanoseconds = self.block(repetitions, clock) if self.block else loop(self.call, repetitions, clock)
         return nanoseconds * 1e-9 / (repetitions * self.inner)
 
 
@@ -150,17 +163,17 @@ def as_words(array: NDArray[Any]) -> NDArray[np.uint64]:
     return octets[: octets.size // 8 * 8].view(np.uint64)
 
 
-def estimate(contender: Contender) -> float:
+def estimate(contender: Contender, clock: Clock) -> float:
     """Return about how many seconds a call takes; warms it up as well."""
     if contender.enter:
         contender.enter()
-    first = contender.time(1) * contender.inner
+    first = contender.time(1, clock) * contender.inner
     if first > 0.1:
         return first
-    again = min(contender.time(1) for _ in range(3)) * contender.inner
+    again = min(contender.time(1, clock) for _ in range(3)) * contender.inner
     if again > BLOCK_SECONDS:
         return again
-    return max(1e-8, contender.time(max(1, int(BLOCK_SECONDS / max(again, 1e-8)))) * contender.inner)
+    return max(1e-8, contender.time(max(1, int(BLOCK_SECONDS / max(again, 1e-8))), clock) * contender.inner)
 
 
 def measure(
@@ -168,12 +181,14 @@ def measure(
     *,
     budget: float,
     buffers: Sequence[NDArray[Any]] = (),
+    clock: Clock = perf_counter_ns,
     shuffle: Callable[[list[Contender]], None] | None = None,
 ) -> Measurement:
     """Time `contenders` in shuffled rounds for about `budget` seconds.
 
     :param buffers: contiguous inputs and outputs, read through before every timed block; a contender that names
         its own has those instead.
+    :param clock: times the blocks.
     :param shuffle: puts the contenders of a round in order; random by default.
     """
     keys = [contender.key for contender in contenders]
@@ -181,10 +196,10 @@ def measure(
         raise ValueError(f"contenders {keys} are not unique; give them variants")
     common = [as_words(buffer) for buffer in buffers]
     words = {c.key: common if c.buffers is None else [as_words(buffer) for buffer in c.buffers] for c in contenders}
-    estimates = [estimate(contender) for contender in contenders]
-    start = perf_counter_ns()
+    estimates = [estimate(contender, clock) for contender in contenders]
+    start = perf_counter()
     read_through(max(words.values(), key=lambda arrays: sum(array.nbytes for array in arrays)))
-    plans = plan_rounds(estimates, budget, (perf_counter_ns() - start) * 1e-9)
+    plans = plan_rounds(estimates, budget, perf_counter() - start)
     rounds = max(plan.appearances for plan in plans)
     by_key = dict(zip(keys, plans, strict=True))
     takes_part = {key: spread(plan.appearances, rounds) for key, plan in by_key.items()}
@@ -203,8 +218,8 @@ def measure(
                     contender.enter()
                 read_through(words[contender.key])
                 if repetitions > 1:
-                    contender.time(1)
-                result.seconds[contender.key][round_number] = contender.time(repetitions)
+                    contender.time(1, clock)
+                result.seconds[contender.key][round_number] = contender.time(repetitions, clock)
     finally:
         if collecting:
             gc.enable()

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.case import Case, Environment, Setup, describe
 from benchmarks.cases import CASES
-from benchmarks.harness import Measurement, measure
+from benchmarks.harness import Measurement, clock_for, measure
 from benchmarks.peers import available_cpus, set_threads
 
 SECONDS = 1.5
@@ -44,13 +44,15 @@ def run(case: Case, environment: Environment, seconds: float) -> Outcome:
     """Check the results of every instruction set, then time all contenders in one run."""
     from quantstats import kernels
 
+    threads = 2 if case.gated and case.gated.two_cpus else environment.threads
+    clock = clock_for(threads)
     active = vars(kernels)["_active"]
     set_threads(environment.threads)
     setup = case.build(environment)
     try:
         for check in setup.checks.values():
             check()
-        return Outcome(setup, measure(setup.contenders, budget=seconds, buffers=setup.buffers))
+        return Outcome(setup, measure(setup.contenders, budget=seconds, buffers=setup.buffers, clock=clock))
     finally:
         vars(kernels)["_active"] = active
         set_threads(environment.threads)

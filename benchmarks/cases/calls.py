@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import repeat
-from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from benchmarks.case import Case, Environment, Setup, assert_same
 from benchmarks.data import normal
 from benchmarks.gates import Gate, Kind, speed
-from benchmarks.harness import Contender
+from benchmarks.harness import Clock, Contender
 
 ELEMENTS = 10
 
@@ -36,25 +35,25 @@ def through_public_function(environment: Environment) -> Setup:
     t = torch.from_numpy(a)
     min_max = kernels.min_max
 
-    def block(repetitions: int) -> int:
-        start = perf_counter_ns()
+    def block(repetitions: int, clock: Clock) -> int:
+        start = clock()
         for _ in repeat(None, repetitions):
             min_max(a)
-        return perf_counter_ns() - start
+        return clock() - start
 
-    def numpy_block(repetitions: int) -> int:
-        start = perf_counter_ns()
+    def numpy_block(repetitions: int, clock: Clock) -> int:
+        start = clock()
         for _ in repeat(None, repetitions):
             a.min()
             a.max()
-        return perf_counter_ns() - start
+        return clock() - start
 
-    def torch_block(repetitions: int) -> int:
+    def torch_block(repetitions: int, clock: Clock) -> int:
         aminmax = torch.aminmax
-        start = perf_counter_ns()
+        start = clock()
         for _ in repeat(None, repetitions):
             aminmax(t)
-        return perf_counter_ns() - start
+        return clock() - start
 
     def numpy_call() -> None:
         a.min()

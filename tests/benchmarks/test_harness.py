@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 from functools import partial
+from time import perf_counter_ns, sleep
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from benchmarks.harness import (
     Contender,
     Measurement,
     as_words,
+    clock_for,
     measure,
     plan_rounds,
     spread,
@@ -34,7 +36,7 @@ def test_every_round_calls_every_contender_once_in_a_new_order() -> None:
     entered: list[str] = []
     # Blocks that tell a constant time, so that every contender takes part in every round.
     contenders = [
-        Contender(name, lambda: None, enter=partial(entered.append, name), block=lambda n: n * 1_000_000)
+        Contender(name, lambda: None, enter=partial(entered.append, name), block=lambda n, _: n * 1_000_000)
         for name in "abcde"
     ]
     result = measure(contenders, budget=5 * MAX_ROUNDS * 2e-3)
@@ -51,7 +53,7 @@ def test_every_round_calls_every_contender_once_in_a_new_order() -> None:
 def test_the_order_of_a_round_is_that_of_the_shuffle() -> None:
     entered: list[str] = []
     contenders = [
-        Contender(name, lambda: None, enter=partial(entered.append, name), block=lambda n: n * 1_000_000)
+        Contender(name, lambda: None, enter=partial(entered.append, name), block=lambda n, _: n * 1_000_000)
         for name in "abc"
     ]
     measure(contenders, budget=0.02, shuffle=lambda order: order.reverse())
@@ -60,8 +62,8 @@ def test_the_order_of_a_round_is_that_of_the_shuffle() -> None:
 
 
 def test_slow_contenders_take_part_in_fewer_rounds() -> None:
-    fast = Contender("fast", lambda: None, block=lambda n: n * 1_000_000)
-    slow = Contender("slow", lambda: None, block=lambda n: n * 50_000_000)
+    fast = Contender("fast", lambda: None, block=lambda n, _: n * 1_000_000)
+    slow = Contender("slow", lambda: None, block=lambda n, _: n * 50_000_000)
     result = measure([fast, slow], budget=0.4)
     assert len(result.seconds["fast"]) == MAX_ROUNDS
     assert len(result.seconds["slow"]) == MIN_ROUNDS
@@ -126,8 +128,14 @@ def test_contenders_need_names_of_their_own() -> None:
 
 
 def test_time_is_that_of_one_piece_of_work() -> None:
-    blocks = Contender("ours", lambda: None, inner=4, block=lambda n: n * 1000)
-    assert blocks.time(10) == pytest.approx(1e-6 / 4)
+    blocks = Contender("ours", lambda: None, inner=4, block=lambda n, _: n * 1000)
+    assert blocks.time(10, perf_counter_ns) == pytest.approx(1e-6 / 4)
+
+
+def test_one_thread_is_not_charged_for_what_others_run() -> None:
+    asleep = Contender("asleep", lambda: sleep(0.05))
+    assert asleep.time(1, clock_for(1)) < 0.02
+    assert asleep.time(1, clock_for(2)) > 0.045
 
 
 def test_keys_tell_contenders_apart() -> None:
