@@ -115,8 +115,9 @@ class AdvancedQuantizationParameters(TwinDataclass):
 
     :param overflow_fix: see `OverflowFix`. None: FIRST_LAYER if weights and activations have 8 bits, else DISABLE.
     :param quantize_outputs: quantize the model's outputs too.
-    :param inplace_statistics: accepted so that settings written for nncf keep working. The statistics are the same
-        with either value.
+    :param inplace_statistics: True lets the framework reduce the activations of which only minimum and maximum are
+        needed, so that they are not handed out, where its adapter can; False takes every statistic with the kernels
+        of quantstats. The statistics are the same by the bit with either value.
     :param disable_bias_correction: leave biases as they are.
     :param batchwise_statistics: True makes each item of axis 0 a sample of its own, False the whole tensor. None
         leaves the choice to the data source.

@@ -125,7 +125,7 @@ def ours(
 def test_ranges_equal_those_of_nncf(
     nncf: SimpleNamespace, statistic: StatisticsType, place: str, distribution: str
 ) -> None:
-    """120 bounds a call, 216 for quantiles: aggregators, probabilities, numbers of samples, equal and unequal shapes."""
+    """120 bounds a call, 216 for quantiles: aggregators, probabilities, numbers and shapes of samples."""
     reduction_axes, aggregation_axes = PLACES[place]
     compared = 0
     for count, equal in itertools.product(COUNTS, (True, False)):

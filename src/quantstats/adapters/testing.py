@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from quantstats.adapters.protocol import Array, ModelAdapter, Sample
+from quantstats.adapters.protocol import Array, ModelAdapter, ReducingAdapter, Sample
 from quantstats.errors import NothingToQuantizeError
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph
@@ -52,7 +52,8 @@ def check_adapter(
     It checks that the graph is stable, complete and in topological order, that weights, biases and axes point at what
     they should, that constants have the stated shapes and dtypes, that every activation can be observed and has the
     stated shape and dtype, that operations that claim to only move data do so, that an empty plan and a plan from
-    calibration can be emitted, and that none of this changes what the adapter says.
+    calibration can be emitted, and that none of this changes what the adapter says. Reductions are checked against the
+    tensors, by the bit, if the adapter offers them.
 
     :param adapter: The adapter of some model; the more kinds of operations the model has, the better.
     :param samples: A few samples in any form that :class:`~quantstats.ptq.dataset.Dataset` takes.
@@ -216,9 +217,35 @@ def _check_run(adapter: ModelAdapter[Any], graph: QuantizationGraph, sample: Sam
                 if output in values:
                     moved = bool(np.isin(values[output], source).all())
                     _require(moved, f"operation {operation.name!r} is MOVE, but {output!r} has values not in its input")
+    if isinstance(adapter, ReducingAdapter):
+        _check_reductions(adapter, graph, sample)
     some = taps[::2]
     _require_close(adapter.run(sample, some), {name: values[name] for name in some}, "run() with fewer taps")
     return {name: values[name] for name in graph.outputs}
+
+
+def _check_reductions(adapter: ReducingAdapter, graph: QuantizationGraph, sample: Sample) -> None:
+    computed = [name for name in graph.producers if name and graph.tensors[name].dtype == "float32"]
+    known = [name for name in computed if graph.tensors[name].shape]
+    for reductions in (dict.fromkeys(computed), {name: _but_first(graph, name) for name in known}):
+        # Tapping a tensor as well must not change it, and makes the bits comparable.
+        values, extrema = adapter.run_reduced(sample, computed, reductions)
+        _require(set(extrema) == set(reductions), "run_reduced() does not return exactly the extrema asked for")
+        for name, axes in reductions.items():
+            value, found = values[name], extrema[name]
+            finite = bool(np.isfinite(value).all())
+            _require(not found.finite or finite, f"run_reduced() calls {name!r} finite, but it holds NaN or Inf")
+            if finite:
+                _require(
+                    np.array_equal(found.minimum, value.min(axes, keepdims=True))
+                    and np.array_equal(found.maximum, value.max(axes, keepdims=True)),
+                    f"run_reduced() gives other extrema for {name!r} than the tensor has",
+                )
+
+
+def _but_first(graph: QuantizationGraph, tensor: str) -> tuple[int, ...] | None:
+    shape = graph.tensors[tensor].shape
+    return None if shape is None or len(shape) < 2 else tuple(range(1, len(shape)))
 
 
 def _check_emitted(values: Mapping[str, Array], graph: QuantizationGraph, expected: Mapping[str, Array] | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from quantstats.adapters.protocol import Array, ModelAdapter, Sample
-from quantstats.errors import NonFiniteError, QuantizationError
+from quantstats.adapters.protocol import Array, Extrema, ModelAdapter, ReducingAdapter, Sample
+from quantstats.errors import ModelError, NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
@@ -25,6 +26,7 @@ def observe(
     *,
     params: RangeEstimatorParameters | None = None,
     batchwise: bool = False,
+    inplace: bool = False,
     progress: Progress = silent,
     total: int | None = None,
 ) -> Mapping[str, RangeEstimator]:
@@ -38,6 +40,8 @@ def observe(
     :param samples: Checked samples, see :meth:`~quantstats.ptq.dataset.Dataset.samples`.
     :param params: How ranges are estimated; fields left ``None`` take the default of the place.
     :param batchwise: Treat each item of axis 0 as a sample of its own.
+    :param inplace: Let the framework reduce the activations of which only extrema are needed, if the adapter can, so
+        that they are not handed out. The estimators end up with the same bits.
     :param progress: Called before the first and after every sample.
     :param total: Number of samples to expect, as far as it is known.
     :return: An estimator for each :attr:`ActivationQuantizer.tensor` that is not a constant.
@@ -45,24 +49,75 @@ def observe(
     :raises QuantizationError: if an estimator cannot take an activation; the message names the tensor.
     """
     observed = {a.tensor: a for a in plan.activations if not graph.tensors[a.tensor].constant}
-    taps = tuple(observed)
     estimators: dict[str, RangeEstimator] = {}
-    progress(0, total, len(taps))
-    for index, sample in enumerate(samples):
-        values = adapter.run(sample, taps)
+    reduced: dict[str, tuple[int, ...] | None] = {}
+    if inplace and isinstance(adapter, ReducingAdapter):
         for tensor, quantizer in observed.items():
-            value = values[tensor]
+            estimator = _reducible(graph, quantizer, params, batchwise)
+            if estimator is not None:
+                estimators[tensor], reduced[tensor] = estimator, estimator.reduction_axes
+    taps = tuple(tensor for tensor in observed if tensor not in reduced)
+    progress(0, total, len(observed))
+    for index, sample in enumerate(samples):
+        values, extrema = _run(adapter, sample, taps, reduced)
+        for tensor, found in extrema.items():
+            if found.finite:
+                with _naming(tensor, index):
+                    estimators[tensor].update_extrema(found.minimum, found.maximum)
+            else:
+                # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
+                values = {**values, **adapter.run(sample, [tensor])}
+        for tensor, value in values.items():
             estimator = estimators.get(tensor)
             if estimator is None:
-                estimator = estimators[tensor] = _estimator(quantizer, value.ndim, params, batchwise)
+                estimator = estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
             try:
-                estimator.update(value)
+                with _naming(tensor, index):
+                    estimator.update(value)
             except NonFiniteError as error:
                 raise NonFiniteError(_non_finite(graph, tensor, value, index)) from error
-            except QuantizationError as error:
-                raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
-        progress(index + 1, total, len(taps))
+        progress(index + 1, total, len(observed))
     return estimators
+
+
+def _reducible(
+    graph: QuantizationGraph, quantizer: ActivationQuantizer, params: RangeEstimatorParameters | None, batchwise: bool
+) -> RangeEstimator | None:
+    """The estimator of an activation that the framework can reduce; ``None`` if the tensor itself is needed.
+
+    A model input is in memory already; axes can be named only where the rank is known.
+    """
+    described = graph.tensors[quantizer.tensor]
+    if quantizer.tensor not in graph.producers or described.dtype != "float32":
+        return None
+    rank = None if described.shape is None else len(described.shape)
+    if rank is None and (batchwise or quantizer.channel_axis is not None):
+        return None
+    estimator = _estimator(quantizer, rank or 0, params, batchwise)
+    return estimator if estimator.needs_extrema_only and estimator.reduction_axes != () else None
+
+
+def _run(
+    adapter: ModelAdapter[Any], sample: Sample, taps: tuple[str, ...], reduced: Mapping[str, tuple[int, ...] | None]
+) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
+    """One run; whole tensors for all if the framework cannot reduce one of them, as where it is empty."""
+    if reduced and isinstance(adapter, ReducingAdapter):
+        try:
+            return adapter.run_reduced(sample, taps, reduced)
+        except ModelError:
+            pass  # If it was the model itself that failed, the next line tells.
+    return adapter.run(sample, (*taps, *reduced)), {}
+
+
+@contextmanager
+def _naming(tensor: str, index: int) -> Iterator[None]:
+    """Name the tensor and the sample in errors, but for those of NaN and Inf, which have a text of their own."""
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except QuantizationError as error:
+        raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
 
 
 def _estimator(

@@ -109,6 +109,7 @@ def make_plan(
             dataset.samples(graph, subset_size),
             params=advanced.activations_range_estimator_params,
             batchwise=batchwise,
+            inplace=advanced.inplace_statistics,
             progress=report,
             total=None if known is None else min(known, subset_size),
         )

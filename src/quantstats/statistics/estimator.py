@@ -12,7 +12,7 @@ import numpy.typing as npt
 from quantstats import kernels
 from quantstats._validation import check_bool, check_num_bits
 from quantstats.errors import DataError, ParameterError
-from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.range_estimator import RangeEstimatorParameters, StatisticsType, resolve
 from quantstats.statistics.aggregation import aggregate, check_poolable, pool
 from quantstats.statistics.bit_histogram import BitHistogram
 from quantstats.statistics.column import columns_of
@@ -21,6 +21,7 @@ from quantstats.statistics.reduction import (
     SampleReducer,
     as_sample,
     clamp,
+    extremum,
     reduced_shape,
     reduction_axes_of,
     require_finite,
@@ -30,6 +31,9 @@ from quantstats.statistics.table import SampleTable
 __all__ = ["RangeEstimator", "range_from_table"]
 
 Array = npt.NDArray[Any]
+
+# All that these need of a sample is its least and its greatest value.
+_OF_EXTREMA = (StatisticsType.MIN, StatisticsType.MAX, StatisticsType.ABS_MAX)
 
 
 def range_from_table(
@@ -159,6 +163,34 @@ class RangeEstimator:
         reduced = reduced_shape(shape, axes)
         check_poolable(reduced, self._reduced_shape or reduced, self._aggregation_axes)
         return axes
+
+    @property
+    def needs_extrema_only(self) -> bool:
+        """Whether the least and the greatest value of a sample are all that is taken of it: see `update_extrema`."""
+        return self._histogram is None and all(c.statistics_type in _OF_EXTREMA for c in self._table.columns)
+
+    def update_extrema(self, minimum: Array, maximum: Array) -> None:
+        """Take in one sample that was reduced elsewhere, for an estimator that `needs_extrema_only`.
+
+        It leaves the same bits as `update` with the whole sample.
+
+        :param minimum: the sample's least values, finite, along the reduction axes, which are kept with size 1.
+        :param maximum: the greatest values, of the same shape.
+        :raises ParameterError: the estimator needs more than extrema, or the shapes differ.
+        :raises DataError: the values have another dtype, or another number of channels than earlier samples.
+        """
+        if not self.needs_extrema_only:
+            raise ParameterError(f"{self!r} needs more of a sample than its extrema; call update() with the sample")
+        if minimum.shape != maximum.shape or minimum.dtype != maximum.dtype:
+            raise ParameterError(
+                f"minimum is {minimum.dtype} of shape {minimum.shape}, maximum {maximum.dtype} of shape "
+                f"{maximum.shape}; give both of one sample"
+            )
+        low, high = as_sample(minimum), as_sample(maximum)
+        check_poolable(low.shape, self._reduced_shape or low.shape, self._aggregation_axes)
+        self._table.append([extremum(low, high, column) for column in self._table.columns])
+        self._reduced_shape = low.shape
+        self._num_samples += 1
 
     def _update_histogram(self, histogram: BitHistogram, sample: Array) -> None:
         summary = kernels.summarize(sample, nan_policy="ignore")

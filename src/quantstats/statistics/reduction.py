@@ -13,7 +13,15 @@ from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.column import Column
 
-__all__ = ["SampleReducer", "as_sample", "clamp", "reduced_shape", "reduction_axes_of", "require_finite"]
+__all__ = [
+    "SampleReducer",
+    "as_sample",
+    "clamp",
+    "extremum",
+    "reduced_shape",
+    "reduction_axes_of",
+    "require_finite",
+]
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +72,18 @@ def require_finite(x: Array, summary: kernels.Summary) -> None:
 def _total(counts: npt.NDArray[np.int64] | np.int64) -> int:
     # NumPy's sum of a scalar costs more than reducing a small tensor does.
     return int(counts.sum()) if isinstance(counts, np.ndarray) else int(counts)
+
+
+def extremum(minimum: Array, maximum: Array, column: Column) -> Array:
+    """The value of a MIN, MAX or ABS_MAX `column`, from a sample's extrema; float32, or float64 if they are."""
+    if column.statistics_type is StatisticsType.MIN:
+        value = minimum
+    elif column.statistics_type is StatisticsType.MAX:
+        value = maximum
+    else:
+        value = np.maximum(np.abs(minimum), np.abs(maximum))
+    value = value.astype(np.float64 if value.dtype == np.float64 else np.float32)
+    return value if column.clipping_value is None else clamp(value, column.clipping_value)
 
 
 def clamp(x: Array, limit: float) -> Array:

@@ -12,7 +12,7 @@ from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.graph import build_graph
 from quantstats.adapters.onnx.loading import ModelForm, OnnxModel, load_model
 from quantstats.adapters.onnx.running import TappedRunner
-from quantstats.adapters.protocol import Array, Sample
+from quantstats.adapters.protocol import Array, Extrema, Sample
 from quantstats.errors import ParameterError
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import QuantizationPlan
@@ -70,6 +70,12 @@ class OnnxAdapter:
     def run(self, sample: Sample, taps: Sequence[str]) -> Mapping[str, Array]:
         """Run the floating-point model with onnxruntime; see :meth:`TappedRunner.run`."""
         return self._runner.run(sample, taps)
+
+    def run_reduced(
+        self, sample: Sample, taps: Sequence[str], reductions: Mapping[str, tuple[int, ...] | None]
+    ) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
+        """Run with reductions added to the graph; see :meth:`TappedRunner.run_reduced`."""
+        return self._runner.run_reduced(sample, taps, reductions)
 
     def emit(self, plan: QuantizationPlan) -> onnx.ModelProto | ir.Model:
         """Return the quantized model: an ``onnx_ir.Model`` for one, else an ``onnx.ModelProto``.
