@@ -4,7 +4,7 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <memory>
+#include <new>
 
 namespace qs::python {
 namespace {
@@ -34,16 +34,22 @@ std::string describe(const py::array& array, const char* argument) {
 
 std::string FloatArray::describe() const { return python::describe(array, argument); }
 
-FloatArray float_array(py::handle x, const char* argument) {
-  py::array array;
-  if (py::isinstance<py::array>(x)) {
-    array = py::reinterpret_borrow<py::array>(x);
-  } else if (PyFloat_Check(x.ptr()) || PyList_Check(x.ptr()) || PyTuple_Check(x.ptr()) || py::hasattr(x, "__array__")) {
-    array = py::module_::import("numpy").attr("asarray")(x).cast<py::array>();
-  } else {
-    throw py::type_error(std::string(argument) + " is a " + Py_TYPE(x.ptr())->tp_name +
-                         "; pass an array of float32, float64, float16 or bfloat16");
+namespace {
+
+// The argument as an array: itself, or what NumPy makes of a number, a sequence or an array of another library.
+py::array as_array(py::handle x, const char* argument) {
+  if (py::isinstance<py::array>(x)) return py::reinterpret_borrow<py::array>(x);
+  if (PyFloat_Check(x.ptr()) || PyList_Check(x.ptr()) || PyTuple_Check(x.ptr()) || py::hasattr(x, "__array__")) {
+    return py::module_::import("numpy").attr("asarray")(x).cast<py::array>();
   }
+  throw py::type_error(std::string(argument) + " is a " + Py_TYPE(x.ptr())->tp_name +
+                       "; pass an array of float32, float64, float16 or bfloat16");
+}
+
+}  // namespace
+
+FloatArray float_array(py::handle x, const char* argument) {
+  py::array array = as_array(x, argument);
   const py::dtype dtype = array.dtype();
   const char order = dtype.byteorder();
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -107,8 +113,15 @@ StridedView view_of(const FloatArray& x, uint64_t reduced) {
   return {x.array.data(), x.dtype, x.ndim(), reduced, x.shape(), x.strides()};
 }
 
+py::array new_array(const py::dtype& dtype, int ndim, const py::ssize_t* shape) {
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* const array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype(dtype).release().ptr(), ndim,
+                                                      const_cast<Py_intptr_t*>(shape), nullptr, nullptr, 0, nullptr);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(array);
+}
+
 ResultShape::ResultShape(const FloatArray& x, uint64_t reduced, bool keepdims) {
-  shape.reserve(static_cast<size_t>(x.ndim()));
   for (int i = 0; i < x.ndim(); ++i) {
     if (!(reduced >> i & 1)) {
       shape.push_back(x.shape()[i]);
@@ -120,23 +133,15 @@ ResultShape::ResultShape(const FloatArray& x, uint64_t reduced, bool keepdims) {
 
 namespace {
 
-// Makes a NumPy scalar the way NumPy does. Calling numpy.float32(value) from here would cost as much as a small
-// reduction.
+// Makes NumPy scalars as NumPy's C code does: an object of the type, then its value. Calling numpy.float32(value) from
+// here would cost more than a small reduction. The layout is that of NumPy's public PyFloatScalarObject and its kin,
+// part of the ABI.
 class ScalarMaker {
  public:
-  ScalarMaker() {
-    const py::object capsule = py::detail::import_numpy_core_submodule("multiarray").attr("_ARRAY_API");
-    void** api = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
-    if (api == nullptr) throw py::error_already_set();
-    constexpr int index_of_PyArray_Scalar = 60;  // part of NumPy's ABI, the same in 1.x and 2.x
-    scalar_ = reinterpret_cast<Scalar>(api[index_of_PyArray_Scalar]);
-    float32_ = py::dtype::of<float>().release();
-    float64_ = py::dtype::of<double>().release();
-    int64_ = py::dtype::of<int64_t>().release();
-  }
-  py::object make(const float* value) const { return make(value, float32_); }
-  py::object make(const double* value) const { return make(value, float64_); }
-  py::object make(const int64_t* value) const { return make(value, int64_); }
+  ScalarMaker() : float32_(type("float32")), float64_(type("float64")), int64_(type("int64")) {}
+  py::object make(float value) const { return make(float32_, value); }
+  py::object make(double value) const { return make(float64_, value); }
+  py::object make(int64_t value) const { return make(int64_, value); }
 
   static const ScalarMaker& get() {
     PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<ScalarMaker> storage;
@@ -144,49 +149,58 @@ class ScalarMaker {
   }
 
  private:
-  using Scalar = PyObject* (*)(void* data, PyObject* dtype, PyObject* base);
+  template <class T>
+  struct Scalar {
+    PyObject head;
+    T value;
+  };
 
-  py::object make(const void* value, py::handle dtype) const {
-    PyObject* scalar = scalar_(const_cast<void*>(value), dtype.ptr(), nullptr);
-    if (scalar == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(scalar);
+  // A reference that lives as long as the process.
+  static PyTypeObject* type(const char* name) {
+    return reinterpret_cast<PyTypeObject*>(py::module_::import("numpy").attr(name).cast<py::object>().release().ptr());
   }
 
-  Scalar scalar_;
-  py::handle float32_, float64_, int64_;  // references that live as long as the process
+  template <class T>
+  static py::object make(PyTypeObject* type, T value) {
+    PyObject* const object = type->tp_alloc(type, 0);
+    if (object == nullptr) throw py::error_already_set();
+    reinterpret_cast<Scalar<T>*>(object)->value = value;
+    return py::reinterpret_steal<py::object>(object);
+  }
+
+  PyTypeObject* float32_;
+  PyTypeObject* float64_;
+  PyTypeObject* int64_;
 };
 
 }  // namespace
 
 FloatResult::FloatResult(const ResultShape& shape, bool is_double) : data_(&inline_), is_double_(is_double) {
   if (shape.shape.empty()) return;
-  if (is_double) {
-    py::array_t<double> array(shape.shape);
-    data_ = array.mutable_data();
-    array_ = std::move(array);
-  } else {
-    py::array_t<float> array(shape.shape);
-    data_ = array.mutable_data();
-    array_ = std::move(array);
-  }
-}
-
-py::object FloatResult::object() const {
-  if (array_) return array_;
-  if (is_double_) return ScalarMaker::get().make(static_cast<const double*>(data_));
-  return ScalarMaker::get().make(static_cast<const float*>(data_));
-}
-
-CountResult::CountResult(const ResultShape& shape) : data_(&inline_) {
-  if (shape.shape.empty()) return;
-  py::array_t<int64_t> array(shape.shape);
+  py::array array = new_array(is_double ? py::dtype::of<double>() : py::dtype::of<float>(),
+                              static_cast<int>(shape.shape.size()), shape.shape.data());
   data_ = array.mutable_data();
   array_ = std::move(array);
 }
 
-py::object CountResult::object() const { return array_ ? array_ : ScalarMaker::get().make(data_); }
+py::object FloatResult::object() const {
+  if (array_) return array_;
+  if (is_double_) return ScalarMaker::get().make(*static_cast<const double*>(data_));
+  return ScalarMaker::get().make(*static_cast<const float*>(data_));
+}
+
+CountResult::CountResult(const ResultShape& shape) : data_(&inline_) {
+  if (shape.shape.empty()) return;
+  py::array array = new_array(py::dtype::of<int64_t>(), static_cast<int>(shape.shape.size()), shape.shape.data());
+  data_ = static_cast<int64_t*>(array.mutable_data());
+  array_ = std::move(array);
+}
+
+py::object CountResult::object() const { return array_ ? array_ : ScalarMaker::get().make(*data_); }
 
 NanPolicy nan_policy(py::handle value) {
+  static PyObject* const by_default = PyUnicode_InternFromString("raise");
+  if (value.ptr() == by_default) return NanPolicy::raise;
   if (PyUnicode_Check(value.ptr())) {
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "raise") == 0) return NanPolicy::raise;
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "ignore") == 0) return NanPolicy::ignore;
@@ -197,19 +211,23 @@ NanPolicy nan_policy(py::handle value) {
 }
 
 void* scratch(size_t bytes) {
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<void, Free> memory;
+  // Plain pointers, which need no check whether this thread has constructed them.
+  thread_local void* memory = nullptr;
   thread_local size_t capacity = 0;
   if (bytes > capacity) {
+    struct FreeAtExit {
+      ~FreeAtExit() { std::free(memory); }
+    };
+    thread_local FreeAtExit owner;
+    static_cast<void>(owner);
     constexpr size_t line = 64;
     const size_t rounded = (bytes + line - 1) / line * line;
-    memory.reset(std::aligned_alloc(line, rounded));
-    capacity = memory ? rounded : 0;
-    if (!memory) throw std::bad_alloc();
+    std::free(memory);
+    memory = std::aligned_alloc(line, rounded);
+    capacity = memory != nullptr ? rounded : 0;
+    if (memory == nullptr) throw std::bad_alloc();
   }
-  return memory.get();
+  return memory;
 }
 
 }  // namespace qs::python

@@ -44,6 +44,9 @@ uint64_t axis_mask(py::handle axis, const FloatArray& x);
 
 StridedView view_of(const FloatArray& x, uint64_t reduced);
 
+// A new C-contiguous array, not initialised.
+py::array new_array(const py::dtype& dtype, int ndim, const py::ssize_t* shape);
+
 // Shape of a reduction's result. With keepdims, reduced axes stay with size one.
 struct ResultShape {
   std::vector<py::ssize_t> shape;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
 
@@ -64,14 +65,12 @@ py::tuple column_quantiles(const Target& self, py::handle x, const std::vector<d
 }  // namespace
 
 void register_columns(TargetClass& target) {
-  target
-      .def("mean_no_outliers", &mean_no_outliers, py::arg("x"), py::arg("axis"), py::arg("quantile"),
-           py::arg("keepdims"), py::arg("nan_policy"))
-      .def("median_no_outliers", &median_no_outliers, py::arg("x"), py::arg("axis"), py::arg("quantile"),
-           py::arg("keepdims"), py::arg("nan_policy"))
-      .def("_column_quantiles", &column_quantiles, py::arg("x"), py::arg("q"), py::arg("axis"), py::arg("magnitude"),
-           "Quantiles by the columns family whatever the layout, the number of NaN left out, and the number of columns "
-           "that were found by bisection.");
+  def_fast<&mean_no_outliers>(target, "mean_no_outliers", "x, axis, quantile, keepdims, nan_policy");
+  def_fast<&median_no_outliers>(target, "median_no_outliers", "x, axis, quantile, keepdims, nan_policy");
+  target.def(
+      "_column_quantiles", &column_quantiles, py::arg("x"), py::arg("q"), py::arg("axis"), py::arg("magnitude"),
+      "Quantiles by the columns family whatever the layout, the number of NaN left out, and the number of columns "
+      "that were found by bisection.");
 }
 
 }  // namespace qs::python

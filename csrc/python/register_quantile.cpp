@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
 
@@ -123,17 +124,13 @@ int64_t quantile_fallbacks(const Target& self, py::handle x, py::handle q_given,
 }  // namespace
 
 void register_quantile(TargetClass& target) {
-  target
-      .def("quantile", &quantile, py::arg("x"), py::arg("q"), py::arg("axis"), py::arg("keepdims"),
-           py::arg("nan_policy"))
-      .def("abs_quantile", &abs_quantile, py::arg("x"), py::arg("q"), py::arg("axis"), py::arg("keepdims"),
-           py::arg("nan_policy"))
-      .def("median", &median, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("nan_policy"))
-      .def("summarize", &summarize, py::arg("x"), py::arg("axis"), py::arg("quantiles"), py::arg("keepdims"),
-           py::arg("nan_policy"))
-      .def("_quantile_fallbacks", &quantile_fallbacks, py::arg("x"), py::arg("q"), py::arg("axis"),
-           py::arg("magnitude"),
-           "Number of order statistics that missed their sampled bracket and were found by radix selection.");
+  def_fast<&quantile>(target, "quantile", "x, q, axis, keepdims, nan_policy");
+  def_fast<&abs_quantile>(target, "abs_quantile", "x, q, axis, keepdims, nan_policy");
+  def_fast<&median>(target, "median", "x, axis, keepdims, nan_policy");
+  def_fast<&summarize>(target, "summarize", "x, axis, quantiles, keepdims, nan_policy");
+  target.def("_quantile_fallbacks", &quantile_fallbacks, py::arg("x"), py::arg("q"), py::arg("axis"),
+             py::arg("magnitude"),
+             "Number of order statistics that missed their sampled bracket and were found by radix selection.");
 }
 
 }  // namespace qs::python

@@ -1,3 +1,4 @@
+#include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
 
@@ -47,9 +48,9 @@ py::object mean(const Target& self, py::handle x, py::handle axis, bool keepdims
 }  // namespace
 
 void register_reduce(TargetClass& target) {
-  target.def("min_max", &min_max, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("nan_policy"))
-      .def("abs_max", &abs_max, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("nan_policy"))
-      .def("mean", &mean, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("nan_policy"));
+  def_fast<&min_max>(target, "min_max", "x, axis, keepdims, nan_policy");
+  def_fast<&abs_max>(target, "abs_max", "x, axis, keepdims, nan_policy");
+  def_fast<&mean>(target, "mean", "x, axis, keepdims, nan_policy");
 }
 
 }  // namespace qs::python

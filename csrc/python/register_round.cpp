@@ -1,8 +1,12 @@
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "python/arrays.hpp"
+#include "python/fast_method.hpp"
 #include "python/target.hpp"
 
 namespace qs::python {
@@ -45,6 +49,24 @@ bool level_type(const py::dtype& dtype, LevelType* out) {
   }
 }
 
+// The dtype that `value` stands for. NumPy looks up a name as slowly as it makes a small array, so the names of levels
+// are looked up once.
+py::dtype level_dtype(py::handle value) {
+  static const auto* const known = [] {
+    auto* dtypes = new std::array<std::pair<const char*, py::dtype>, 4>{{{"int8", py::dtype::of<int8_t>()},
+                                                                         {"uint8", py::dtype::of<uint8_t>()},
+                                                                         {"int16", py::dtype::of<int16_t>()},
+                                                                         {"uint16", py::dtype::of<uint16_t>()}}};
+    return dtypes;  // lives as long as the process
+  }();
+  if (PyUnicode_CheckExact(value.ptr())) {
+    for (const auto& [name, dtype] : *known) {
+      if (PyUnicode_CompareWithASCIIString(value.ptr(), name) == 0) return dtype;
+    }
+  }
+  return py::dtype::from_args(py::reinterpret_borrow<py::object>(value));
+}
+
 int64_t integer(py::handle value, const char* argument) {
   if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
     throw py::type_error(std::string(argument) + " is " + py::repr(value).cast<std::string>() + "; pass an integer");
@@ -53,6 +75,34 @@ int64_t integer(py::handle value, const char* argument) {
   if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
   return number;
 }
+
+// One value, which takes no memory of the heap, or one for every channel.
+template <class T>
+class PerChannel {
+ public:
+  template <class Source>
+  void assign(const Source* values, size_t size) {
+    size_ = size;
+    T* const to = size > 1 ? (many_.resize(size), many_.data()) : &one_;
+    for (size_t i = 0; i < size; ++i) to[i] = static_cast<T>(values[i]);
+  }
+  // The one value, `size` times.
+  void repeat(size_t size) {
+    if (size == size_) return;
+    if (size > 1) many_.assign(size, one_);
+    size_ = size;
+  }
+  size_t size() const { return size_; }
+  const T* data() const { return size_ > 1 ? many_.data() : &one_; }
+  const T* begin() const { return data(); }
+  const T* end() const { return data() + size_; }
+  T operator[](size_t i) const { return data()[i]; }
+
+ private:
+  T one_{};
+  size_t size_ = 0;
+  std::vector<T> many_;
+};
 
 // Scale and zero point, one entry each or one for every channel.
 class Parameters {
@@ -69,8 +119,8 @@ class Parameters {
       channel_axis_ = -1;
       return;
     }
-    scale_.resize(static_cast<size_t>(channels), scale_[0]);
-    zero_point_.resize(static_cast<size_t>(channels), zero_point_[0]);
+    scale_.repeat(static_cast<size_t>(channels));
+    zero_point_.repeat(static_cast<size_t>(channels));
   }
 
   // -1 if all elements share one scale and one zero point.
@@ -87,7 +137,7 @@ class Parameters {
   }
 
   void fill(RoundArguments* arguments) {
-    zero_point32_.assign(zero_point_.begin(), zero_point_.end());
+    zero_point32_.assign(zero_point_.data(), zero_point_.size());
     arguments->scale = scale_.data();
     arguments->zero_point = zero_point32_.data();
     arguments->true_divide = false;
@@ -114,7 +164,8 @@ class Parameters {
 
   void read_scale(py::handle scale) {
     if (PyFloat_Check(scale.ptr())) {
-      scale_.push_back(static_cast<float>(PyFloat_AS_DOUBLE(scale.ptr())));
+      const double value = PyFloat_AS_DOUBLE(scale.ptr());
+      scale_.assign(&value, 1);
     } else {
       const py::array given = py::module_::import("numpy").attr("asarray")(scale).cast<py::array>();
       const char kind = given.dtype().kind();
@@ -123,7 +174,7 @@ class Parameters {
       }
       check_dimensions(given, "scale");
       const py::array_t<float> values = given.attr("astype")("float32").attr("ravel")().cast<py::array_t<float>>();
-      scale_.assign(values.data(), values.data() + values.size());
+      scale_.assign(values.data(), static_cast<size_t>(values.size()));
     }
     for (size_t i = 0; i < scale_.size(); ++i) {
       if (!(scale_[i] > 0) || std::isinf(scale_[i])) {
@@ -135,7 +186,8 @@ class Parameters {
 
   void read_zero_point(py::handle zero_point) {
     if (PyLong_CheckExact(zero_point.ptr())) {
-      zero_point_.push_back(integer(zero_point, "zero_point"));
+      const int64_t value = integer(zero_point, "zero_point");
+      zero_point_.assign(&value, 1);
       return;
     }
     const py::array given = py::module_::import("numpy").attr("asarray")(zero_point).cast<py::array>();
@@ -145,7 +197,7 @@ class Parameters {
     }
     check_dimensions(given, "zero_point");
     const py::array_t<int64_t> values = given.attr("astype")("int64").attr("ravel")().cast<py::array_t<int64_t>>();
-    zero_point_.assign(values.data(), values.data() + values.size());
+    zero_point_.assign(values.data(), static_cast<size_t>(values.size()));
   }
 
   static void check_dimensions(const py::array& given, const char* argument) {
@@ -166,9 +218,9 @@ class Parameters {
   }
 
   int channel_axis_ = -1;
-  std::vector<float> scale_;
-  std::vector<int64_t> zero_point_;
-  std::vector<int32_t> zero_point32_;
+  PerChannel<float> scale_;
+  PerChannel<int64_t> zero_point_;
+  PerChannel<int32_t> zero_point32_;
 };
 
 void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, const char* of,
@@ -214,16 +266,15 @@ bool same_elements(const py::array& a, const py::array& b) {
 
 // `out` if it is given and fits, else a new C-contiguous array.
 py::array output(py::handle out, const py::array& x, const char* x_name, const py::dtype& dtype) {
-  const std::vector<py::ssize_t> shape(x.shape(), x.shape() + x.ndim());
-  if (out.is_none()) return py::array(dtype, shape);
+  if (out.is_none()) return new_array(dtype, static_cast<int>(x.ndim()), x.shape());
   if (!py::isinstance<py::array>(out)) {
     throw py::type_error(std::string("out is a ") + Py_TYPE(out.ptr())->tp_name + "; pass a NumPy array or None");
   }
   py::array result = py::reinterpret_borrow<py::array>(out);
-  if (!result.dtype().equal(dtype)) {
+  if (!result.dtype().is(dtype) && !result.dtype().equal(dtype)) {
     throw py::type_error(describe(result, "out") + " must have dtype " + text(dtype));
   }
-  if (std::vector<py::ssize_t>(result.shape(), result.shape() + result.ndim()) != shape) {
+  if (!std::equal(x.shape(), x.shape() + x.ndim(), result.shape(), result.shape() + result.ndim())) {
     throw py::value_error(describe(result, "out") + " must have the shape of " + describe(x, x_name));
   }
   if (!result.writeable()) throw py::value_error(describe(result, "out") + " is read-only; pass a writeable array");
@@ -250,12 +301,12 @@ void run(Kernel kernel, const py::array& in, py::array& out, const Parameters& p
 }
 
 py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
-                          py::handle qmin, py::handle qmax, const py::object& dtype, py::handle out) {
+                          py::handle qmin, py::handle qmax, py::handle dtype, py::handle out) {
   const FloatArray array = float_array(x, "x");
-  const py::dtype level_dtype = py::dtype::from_args(dtype);
+  const py::dtype out_dtype = level_dtype(dtype);
   LevelType levels{};
-  if (!level_type(level_dtype, &levels) || levels.type == QType::int32) {
-    throw py::type_error("dtype is " + text(level_dtype) + "; pass int8, uint8, int16 or uint16");
+  if (!level_type(out_dtype, &levels) || levels.type == QType::int32) {
+    throw py::type_error("dtype is " + text(out_dtype) + "; pass int8, uint8, int16 or uint16");
   }
   RoundArguments arguments{};
   arguments.dtype = array.dtype;
@@ -264,7 +315,7 @@ py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py
   Parameters parameters(array.array, "x", axis, scale, zero_point);
   parameters.check_zero_points(arguments.qmin, arguments.qmax, "[qmin, qmax]");
   parameters.fill(&arguments);
-  py::array result = output(out, array.array, "x", level_dtype);
+  py::array result = output(out, array.array, "x", out_dtype);
   run(self.kernels().round->quantize_linear, array.array, result, parameters, arguments);
   return result;
 }
@@ -283,13 +334,18 @@ py::array fake_quantize(const Target& self, py::handle x, py::handle scale, py::
   return result;
 }
 
+py::array level_array(py::handle q) {
+  if (py::isinstance<py::array>(q)) return py::reinterpret_borrow<py::array>(q);
+  if (py::isinstance(q, py::module_::import("numpy").attr("integer"))) {
+    return py::module_::import("numpy").attr("asarray")(q).cast<py::array>();
+  }
+  throw py::type_error(std::string("q is a ") + Py_TYPE(q.ptr())->tp_name +
+                       "; pass an array of int8, uint8, int16, uint16 or int32");
+}
+
 py::array dequantize_linear(const Target& self, py::handle q, py::handle scale, py::handle zero_point, py::handle axis,
                             py::handle out) {
-  if (!py::isinstance<py::array>(q) && !py::isinstance(q, py::module_::import("numpy").attr("integer"))) {
-    throw py::type_error(std::string("q is a ") + Py_TYPE(q.ptr())->tp_name +
-                         "; pass an array of int8, uint8, int16, uint16 or int32");
-  }
-  const py::array array = py::module_::import("numpy").attr("asarray")(q).cast<py::array>();
+  const py::array array = level_array(q);
   LevelType levels{};
   if (!level_type(array.dtype(), &levels)) {
     throw py::type_error(describe(array, "q") +
@@ -313,13 +369,9 @@ py::array dequantize_linear(const Target& self, py::handle q, py::handle scale, 
 }  // namespace
 
 void register_round(TargetClass& target) {
-  target
-      .def("quantize_linear", &quantize_linear, py::arg("x"), py::arg("scale"), py::arg("zero_point"), py::arg("axis"),
-           py::arg("qmin"), py::arg("qmax"), py::arg("dtype"), py::arg("out"))
-      .def("dequantize_linear", &dequantize_linear, py::arg("q"), py::arg("scale"), py::arg("zero_point"),
-           py::arg("axis"), py::arg("out"))
-      .def("fake_quantize", &fake_quantize, py::arg("x"), py::arg("scale"), py::arg("zero_point"), py::arg("axis"),
-           py::arg("qmin"), py::arg("qmax"), py::arg("out"));
+  def_fast<&quantize_linear>(target, "quantize_linear", "x, scale, zero_point, axis, qmin, qmax, dtype, out");
+  def_fast<&dequantize_linear>(target, "dequantize_linear", "q, scale, zero_point, axis, out");
+  def_fast<&fake_quantize>(target, "fake_quantize", "x, scale, zero_point, axis, qmin, qmax, out");
 }
 
 }  // namespace qs::python
