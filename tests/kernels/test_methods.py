@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ def test_methods_count_their_arguments(target: Target) -> None:
 
 def test_any_true_object_keeps_dimensions(target: Target) -> None:
     x = np.array([[1, 2]], np.float32)
-    assert np.shape(target.abs_max(x, 1, np.bool_(True), "raise"))  # type: ignore[arg-type] == (1, 1)
+    truth: Any = np.bool_(True)
+    assert np.shape(target.abs_max(x, 1, truth, "raise")) == (1, 1)
+    neither: Any = np.array([1, 0])
     with pytest.raises(ValueError, match="truth value of an array"):
-        target.abs_max(x, 1, np.array([1, 0]), "raise")  # type: ignore[arg-type]
+        target.abs_max(x, 1, neither, "raise")
 
 
 def test_result_scalars_are_ordinary_ones(target: Target) -> None:
