@@ -21,8 +21,8 @@ class Extrema(NamedTuple):
 
     :param minimum: Least values, of the tensor's rank, with size 1 at the reduced axes.
     :param maximum: Greatest values, of the same shape.
-    :param finite: Whether the tensor surely has values and none of them is NaN or Inf. If False, the driver looks at the
-        tensor itself.
+    :param finite: Whether the tensor surely has values and none of them is NaN or Inf. If False, the driver looks at
+        the tensor itself.
     """
 
     minimum: Array

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,22 +59,23 @@ def observe(
     progress(0, total, len(observed))
     for index, sample in enumerate(samples):
         values, extrema = _run(adapter, sample, taps, reduced)
-        for tensor, found in extrema.items():
-            if found.finite:
-                with _naming(tensor, index):
-                    estimators[tensor].update_extrema(found.minimum, found.maximum)
-            else:
-                # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
-                values = {**values, **adapter.run(sample, [tensor])}
+        suspect = [tensor for tensor, found in extrema.items() if not found.finite]
+        if suspect:
+            # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
+            values = {**values, **adapter.run(sample, suspect)}
         for tensor, value in values.items():
-            estimator = estimators.get(tensor)
-            if estimator is None:
-                estimator = estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
-            try:
-                with _naming(tensor, index):
-                    estimator.update(value)
-            except NonFiniteError as error:
-                raise NonFiniteError(_non_finite(graph, tensor, value, index)) from error
+            if tensor not in estimators:
+                estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
+        try:
+            for tensor, value in values.items():
+                estimators[tensor].update(value)
+            for tensor, found in extrema.items():
+                if found.finite:
+                    estimators[tensor].update_extrema(found.minimum, found.maximum)
+        except NonFiniteError as error:
+            raise NonFiniteError(_non_finite(graph, tensor, values[tensor], index)) from error
+        except QuantizationError as error:
+            raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
         progress(index + 1, total, len(observed))
     return estimators
 
@@ -107,17 +107,6 @@ def _run(
         except ModelError:
             pass  # If it was the model itself that failed, the next line tells.
     return adapter.run(sample, (*taps, *reduced)), {}
-
-
-@contextmanager
-def _naming(tensor: str, index: int) -> Iterator[None]:
-    """Name the tensor and the sample in errors, but for those of NaN and Inf, which have a text of their own."""
-    try:
-        yield
-    except NonFiniteError:
-        raise
-    except QuantizationError as error:
-        raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
 
 
 def _estimator(

@@ -187,7 +187,8 @@ class RangeEstimator:
                 f"{maximum.shape}; give both of one sample"
             )
         low, high = as_sample(minimum), as_sample(maximum)
-        check_poolable(low.shape, self._reduced_shape or low.shape, self._aggregation_axes)
+        if self._reduced_shape is not None and low.shape != self._reduced_shape:
+            check_poolable(low.shape, self._reduced_shape, self._aggregation_axes)
         self._table.append([extremum(low, high, column) for column in self._table.columns])
         self._reduced_shape = low.shape
         self._num_samples += 1

@@ -82,7 +82,8 @@ def extremum(minimum: Array, maximum: Array, column: Column) -> Array:
         value = maximum
     else:
         value = np.maximum(np.abs(minimum), np.abs(maximum))
-    value = value.astype(np.float64 if value.dtype == np.float64 else np.float32)
+    if value.dtype.itemsize < 4:
+        value = value.astype(np.float32)
     return value if column.clipping_value is None else clamp(value, column.clipping_value)
 
 
