@@ -143,11 +143,7 @@ def set_threads(count: int) -> None:
     import quantstats
 
     torch.set_num_threads(count)
-    setter = getattr(quantstats, "set_num_threads", None)
-    if setter is not None:
-        setter(count)
-    elif count != 1:
-        raise AttributeError(f"quantstats has no set_num_threads, so it cannot be measured with {count} threads")
+    quantstats.set_num_threads(count)
 
 
 def available_cpus() -> int:

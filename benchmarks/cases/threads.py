@@ -61,8 +61,7 @@ def two_threads(count: int, kernel: str) -> Callable[[Environment], Setup]:
     def build(environment: Environment) -> Setup:
         import quantstats
 
-        set_num_threads: Callable[[int], object] = getattr(quantstats, "set_num_threads")  # noqa: B009
-        one, two = partial(set_num_threads, 1), partial(set_num_threads, 2)
+        one, two = partial(quantstats.set_num_threads, 1), partial(quantstats.set_num_threads, 2)
         x = normal(count)
 
         def check(target: Any) -> None:
