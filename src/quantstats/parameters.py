@@ -77,7 +77,11 @@ class TargetDevice(TwinStrEnum):
 
 
 class ModelType(TwinStrEnum):
-    """A family of models that is treated in its own way. TRANSFORMER: attention blocks; the preset is then MIXED."""
+    """A family of models that is treated in its own way.
+
+    TRANSFORMER: the preset is MIXED by default; additions, multiplications, poolings and the product of attention
+    weights and values stay in floating point; queries and keys are symmetric.
+    """
 
     TRANSFORMER = "transformer"
 

@@ -102,7 +102,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "transpose": Function(lambda x: np.swapaxes(x, -1, -2), _KIND.MOVE),
     "flatten": Function(lambda x: x.reshape(len(x), -1), _KIND.MOVE),
     "split": Function(lambda x: tuple(np.split(x, 2, 1)), _KIND.MOVE),
-    "softmax": Function(_softmax, _KIND.FLOAT),
+    "softmax": Function(_softmax, _KIND.SOFTMAX),
     "layer_norm": Function(_layer_norm, _KIND.FLOAT),
     "log": Function(lambda x: np.log(x), _KIND.FLOAT),
 }

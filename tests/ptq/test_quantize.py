@@ -414,8 +414,25 @@ def test_decisions_are_made_before_data_are_read() -> None:
 
 def test_preset_and_model_type_reach_the_quantizers() -> None:
     plan = plan_of(attention_network(), sequences(4), model_type=ModelType.TRANSFORMER, target_device=TargetDevice.CPU)
-    assert {a.config.mode for a in plan.activations} == {QuantizationMode.ASYMMETRIC}
+    modes = {a.tensor: a.config.mode for a in plan.activations}
+    assert modes.pop("q.out") is modes.pop("k.out") is QuantizationMode.SYMMETRIC
+    assert set(modes.values()) == {QuantizationMode.ASYMMETRIC}
     assert activation(plan, "norm.out").level_low == 0
+
+
+def test_a_transformer_keeps_what_needs_precision_in_floating_point() -> None:
+    plan = plan_of(attention_network(), sequences(4), model_type=ModelType.TRANSFORMER)
+    quantized = {name for name, decision in plan.decisions.items() if decision.quantized}
+    assert quantized == {"q", "k", "v", "scores", "project", "classify"}
+    assert plan.decisions["context"].reason.startswith("in a transformer, what a softmax weighs")
+    assert plan_of(attention_network(), sequences(4)).decisions["context"].quantized
+
+
+def test_an_explicit_mode_wins_over_the_model_type() -> None:
+    params = QuantizationParameters(mode=QuantizationMode.ASYMMETRIC)
+    advanced = AdvancedQuantizationParameters(activations_quantization_params=params)
+    plan = plan_of(attention_network(), sequences(4), model_type=ModelType.TRANSFORMER, advanced_parameters=advanced)
+    assert {a.config.mode for a in plan.activations} == {QuantizationMode.ASYMMETRIC}
 
 
 def test_quantize_outputs_rounds_the_output() -> None:

@@ -26,6 +26,7 @@ class OperationKind(enum.Enum):
     :param MOVE: Only moves data (reshape, transpose, maximum pooling, ...): values of the output are values of the
         first input, so a quantizer passes through.
     :param ACTIVATION: A clamp (Relu, Clip) that belongs to the operation that produces its input.
+    :param SOFTMAX: A softmax: stays in floating point; what it weighs by a matrix multiplication is an attention.
     :param FLOAT: Anything else: stays in floating point.
     """
 
@@ -37,6 +38,7 @@ class OperationKind(enum.Enum):
     CONCAT = "concat"
     MOVE = "move"
     ACTIVATION = "activation"
+    SOFTMAX = "softmax"
     FLOAT = "float"
 
 

@@ -8,13 +8,14 @@ behind the activation function that belongs to the producer, before operations t
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from quantstats.advanced_parameters import OverflowFix, QuantizationParameters
 from quantstats.errors import NothingToQuantizeError
-from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset
 from quantstats.ptq.graph import Operation, OperationKind, Port, QuantizationGraph
 from quantstats.ptq.ignored_scope import ignored_operations
 from quantstats.ptq.plan import ActivationQuantizer, Decision, Place, QuantizationPlan, WeightQuantizer
@@ -25,6 +26,7 @@ QUANTIZABLE_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 _CONVOLUTIONS = frozenset({OperationKind.CONVOLUTION, OperationKind.TRANSPOSED_CONVOLUTION})
 _LEADERS = _CONVOLUTIONS | {OperationKind.MATMUL}
+_FLOAT = frozenset({OperationKind.FLOAT, OperationKind.SOFTMAX})
 _FOLLOWERS = frozenset({OperationKind.ELEMENTWISE, OperationKind.POOLING, OperationKind.CONCAT})
 
 
@@ -43,7 +45,9 @@ def place(
 
     :param graph: The model.
     :param preset: ``None`` takes ``mixed`` for transformers, else ``performance``.
-    :param model_type: The family of the model.
+    :param model_type: The family of the model. In a transformer additions, multiplications and poolings stay in
+        floating point, as does the product of attention weights and values; what else enters a product of two
+        activations is symmetric, unless ``activations`` names a mode.
     :param overflow_fix: Which weights use half of the range; ``None`` takes the default of the bit widths.
     :param activations: What the user asks of activation quantizers. With ``per_channel``, a tensor gets a scale per
         channel where every quantized reader names the same channel axis and no operation moves the data in between;
@@ -60,11 +64,14 @@ def place(
         preset=preset, model_type=model_type, overflow_fix=overflow_fix, activations=activations, weights=weights
     )
     ignored = ignored_operations(graph, ignored_scope)
-    placement = _Placement(graph, ignored, quantize_outputs)
+    placement = _Placement(graph, ignored, quantize_outputs, model_type is ModelType.TRANSFORMER)
     if not placement.quantized:
         raise NothingToQuantizeError(_nothing_to_quantize(graph, placement.decisions))
+    products = schemes.activations
+    if placement.transformer and (activations is None or activations.mode is None):
+        products = dataclasses.replace(products, mode=QuantizationMode.SYMMETRIC)
     return QuantizationPlan(
-        activations=tuple(_activation_quantizers(graph, placement, schemes.activations)),
+        activations=tuple(_activation_quantizers(graph, placement, schemes.activations, products)),
         weights=tuple(_weight_quantizers(graph, placement, schemes)),
         decisions=placement.decisions,
     )
@@ -73,9 +80,12 @@ def place(
 class _Placement:
     """Which operations of a graph run on integers, and which tensors carry quantized values."""
 
-    def __init__(self, graph: QuantizationGraph, ignored: Mapping[str, str], quantize_outputs: bool) -> None:
+    def __init__(
+        self, graph: QuantizationGraph, ignored: Mapping[str, str], quantize_outputs: bool, transformer: bool
+    ) -> None:
         self.graph = graph
         self.ignored = ignored
+        self.transformer = transformer
         self.quantized_outputs = {
             tensor
             for tensor in graph.outputs
@@ -140,6 +150,13 @@ class _Placement:
             return "its weight is not a constant"
         if operation.kind is OperationKind.MATMUL and operation.weight is None and len(operation.activations) < 2:
             return "its second operand is neither a constant nor an activation"
+        if self.transformer:
+            if operation.kind in (OperationKind.ELEMENTWISE, OperationKind.POOLING):
+                bias_of = self.owner.get(operation.name)
+                needs = f"in a transformer, {operation.type} needs the precision of floating point"
+                return needs if bias_of is None else _as_bias(bias_of)
+            if self.is_product_of_activations(operation) and self._weighs_by_softmax(operation):
+                return "in a transformer, what a softmax weighs needs the precision of floating point"
         operands = [operation.inputs[operand] for operand in self._integer_operands(operation)]
         if operation.weight is not None and operation.kind in _LEADERS:
             operands.append(operation.weight.tensor)
@@ -149,6 +166,21 @@ class _Placement:
                 dtype = described.dtype if described is not None else None
                 return f"{tensor!r} has " + (f"element type {dtype}" if dtype else "no known element type")
         return None
+
+    @staticmethod
+    def is_product_of_activations(operation: Operation) -> bool:
+        """Whether this multiplies two activations, as an attention does twice."""
+        return operation.kind is OperationKind.MATMUL and operation.weight is None
+
+    def _weighs_by_softmax(self, operation: Operation) -> bool:
+        for operand in operation.activations:
+            tensor = operation.inputs[operand]
+            while (mover := self._mover(tensor)) is not None:
+                tensor = mover.inputs[0]
+            producer = self.graph.producers.get(tensor)
+            if producer is not None and producer.kind is OperationKind.SOFTMAX:
+                return True
+        return False
 
     def _why_follower_stays(self, operation: Operation, leaders: frozenset[str]) -> str | None:
         bias_of = self.owner.get(operation.name)
@@ -412,7 +444,7 @@ class _Placement:
 
     @cached_property
     def _integer_types(self) -> frozenset[str]:
-        return frozenset(operation.type for operation in self.graph if operation.kind is not OperationKind.FLOAT)
+        return frozenset(operation.type for operation in self.graph if operation.kind not in _FLOAT)
 
 
 def _as_bias(producer: str) -> str:
@@ -420,13 +452,17 @@ def _as_bias(producer: str) -> str:
 
 
 def _activation_quantizers(
-    graph: QuantizationGraph, placement: _Placement, config: QuantizerConfig
+    graph: QuantizationGraph, placement: _Placement, config: QuantizerConfig, of_products: QuantizerConfig
 ) -> Iterator[ActivationQuantizer]:
-    per_tensor = _without_channels(config)
+    """Quantizers of activations; ``of_products`` configures those that a product of two activations reads."""
     for tensor in placement.roots:
         places = placement.places(tensor)
         axis = _common_channel_axis(graph, placement, places) if config.per_channel else None
-        yield ActivationQuantizer(tensor, places, per_tensor if axis is None else config, axis)
+        readers = [
+            graph.operation(port.operation) for p in places for port in p.readers if port in placement.integer_ports
+        ]
+        own = of_products if any(map(placement.is_product_of_activations, readers)) else config
+        yield ActivationQuantizer(tensor, places, dataclasses.replace(own, per_channel=axis is not None), axis)
 
 
 def _common_channel_axis(graph: QuantizationGraph, placement: _Placement, places: tuple[Place, ...]) -> int | None:
@@ -451,7 +487,7 @@ def _weight_quantizers(graph: QuantizationGraph, placement: _Placement, schemes:
         if any(_is_half_range(graph, graph.operation(port.operation), schemes.overflow_fix) for port in ports)
     }
     for (tensor, axis), ports in readers.items():
-        config = schemes.weights if axis is not None else _without_channels(schemes.weights)
+        config = dataclasses.replace(schemes.weights, per_channel=axis is not None)
         yield WeightQuantizer(tensor, tuple(ports), config, axis, (tensor, axis) in halved)
 
 
@@ -467,16 +503,6 @@ def _is_half_range(graph: QuantizationGraph, operation: Operation, overflow_fix:
         if tensor in graph.inputs:
             return True
     return False
-
-
-def _without_channels(config: QuantizerConfig) -> QuantizerConfig:
-    return QuantizerConfig(
-        num_bits=config.num_bits,
-        mode=config.mode,
-        per_channel=False,
-        signedness_to_force=config.signedness_to_force,
-        narrow_range=config.narrow_range,
-    )
 
 
 def _nothing_to_quantize(graph: QuantizationGraph, decisions: Mapping[str, Decision]) -> str:

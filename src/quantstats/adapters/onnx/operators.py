@@ -1,7 +1,7 @@
 """The table of ONNX operators: what each is for quantization, which operands are activations, weight and bias.
 
 The facts are those of onnxruntime's CPU kernels: an operator is not ``FLOAT`` if a quantized form of it runs on
-integers there. ``ConvTranspose`` alone has none yet and is listed for other runtimes.
+integers there. ``ConvTranspose`` has none yet and is listed for other runtimes, ``Softmax`` to tell an attention.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "Concat": Operator(OperationKind.CONCAT, activations=None, needs_output_quantizer=True),
         "Relu": _ACTIVATION,
         "Clip": _ACTIVATION,
+        "Softmax": Operator(OperationKind.SOFTMAX),
         "MaxPool": Operator(OperationKind.MOVE, condition=_one_output),
         "Dropout": Operator(OperationKind.MOVE, condition=_one_output),
         "Resize": Operator(OperationKind.MOVE, condition=_nearest),
