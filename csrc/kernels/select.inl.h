@@ -13,476 +13,13 @@
 // - 1), its fraction and the interpolation are float64 and have NumPy's form; the result is rounded once.
 #pragma once
 
-#include "kernels/iterate.inl.h"
 #include "kernels/order_statistics.inl.h"
-#include "kernels/reduce_block.inl.h"
+#include "kernels/select_read.inl.h"
 
 namespace {
 
-constexpr int kBase = 64;                              // elements that are ranked all against all
 constexpr int kDirect = 16384;                         // elements of a set that is copied rather than sampled
-constexpr int kChunk = 2048;                           // elements between two checks for room
-constexpr int kPad = 64;                               // elements that a buffer needs behind its end for full stores
-constexpr int kMaxRanks = 2 * kMaxProbabilities;       // a quantile lies between two neighbours
-constexpr int kMaxDepth = 48;                          // of the recursion; each level keeps about a third at most
 constexpr double kPassWidth = 5.0, kPassMargin = 3.0;  // a miss costs a fall-back: once in some million brackets
-constexpr double kCoreWidth = 2.5, kCoreMargin = 2.0;  // a miss costs another look at few elements
-
-template <class T>
-QS_INLINE T infinity() {
-  return static_cast<T>(__builtin_inf());
-}
-template <class T>
-QS_INLINE T not_a_number() {
-  return static_cast<T>(__builtin_nan(""));
-}
-
-// A stack of scratch elements. A callee takes its copy by value, so what it took is free again when it returns.
-template <class T>
-struct Arena {
-  T* at;
-  T* end;
-  int64_t room() const { return end - at; }
-  T* take(int64_t n) {
-    T* p = at;
-    at += n;
-    return p;
-  }
-};
-
-// Sample
-// ----------------------------------------------------------------------------------------------------------------------
-
-// SplitMix64: the i-th number of a fixed sequence.
-QS_INLINE uint64_t random_bits(uint64_t i) {
-  uint64_t z = (i + 1) * 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-// One index out of each of `strata` equal parts of 0 .. n-1, n >= strata: even cover of sorted data, no resonance with
-// periodic data.
-struct JitteredStrata {
-  uint64_t step;  // 2^-20 elements
-  uint64_t seed;
-  JitteredStrata(int64_t n, int64_t strata, uint64_t salt)
-      : step((static_cast<uint64_t>(n) << 20) / static_cast<uint64_t>(strata)), seed(salt << 32) {}
-  QS_INLINE int64_t index(int64_t i) const {
-    const uint64_t begin = static_cast<uint64_t>(i) * step >> 20;
-    const uint64_t width = (static_cast<uint64_t>(i + 1) * step >> 20) - begin;
-    return static_cast<int64_t>(begin + ((random_bits(seed + static_cast<uint64_t>(i)) >> 32) * width >> 32));
-  }
-};
-
-// Sample ranks that enclose the sample position of a wanted rank; -1 and `size` mean that the bracket is open to that
-// side.
-struct SampleBracket {
-  int64_t low;
-  int64_t high;
-};
-
-QS_INLINE SampleBracket sample_bracket(double first, double last, int64_t size, double width, double margin) {
-  const double n = static_cast<double>(size);
-  const double low = first - width * __builtin_sqrt(first * (1.0 - first / n)) - margin;
-  const double high = last + width * __builtin_sqrt(last * (1.0 - last / n)) + margin;
-  return {low < 0 ? -1 : static_cast<int64_t>(low), high >= n - 1 ? size : static_cast<int64_t>(high) + 1};
-}
-
-// Radix selection: the fall-back
-// ---------------------------------------------------------------------------------------------------
-
-// Unsigned integers in the order of the values (-0.0 before +0.0).
-QS_INLINE uint32_t order_key(float x) {
-  const uint32_t b = bits_of(x);
-  return b ^ (b >> 31 ? 0xffffffffu : 0x80000000u);
-}
-QS_INLINE uint64_t order_key(double x) {
-  const uint64_t b = bits_of(x);
-  return b ^ (b >> 63 ? ~uint64_t{0} : uint64_t{1} << 63);
-}
-QS_INLINE float from_order_key(uint32_t k) { return float_from_bits(k ^ (k >> 31 ? 0x80000000u : 0xffffffffu)); }
-QS_INLINE double from_order_key(uint64_t k) {
-  return double_from_bits(k ^ (k >> 63 ? uint64_t{1} << 63 : ~uint64_t{0}));
-}
-
-// One block, in the shape of BlockReader.
-template <class T>
-struct OneBlock {
-  const T* data;
-  int64_t size;
-  bool done = false;
-  bool next() {
-    const bool first = !done;
-    done = true;
-    return first;
-  }
-};
-
-// The element of the given rank among those that are not NaN. `blocks` is copied for every digit of the key, so it must
-// be at its start.
-template <bool magnitude, class T, class Blocks>
-T select_by_key(const Blocks& blocks, int64_t rank) {
-  using Key = decltype(order_key(T{}));
-  constexpr int digit = 11;
-  int64_t count[1 << digit];
-  Key prefix = 0, fixed = 0;
-  for (int shift = 8 * sizeof(Key); shift > 0;) {
-    const int width = shift < digit ? shift : digit;
-    shift -= width;
-    const Key mask = (Key{1} << width) - 1;
-    for (auto& c : count) c = 0;
-    for (Blocks reader = blocks; reader.next();) {
-      for (int64_t i = 0; i < reader.size; ++i) {
-        const T x = magnitude ? (reader.data[i] < 0 ? -reader.data[i] : reader.data[i]) : reader.data[i];
-        const Key key = order_key(x);
-        if (x == x && (key & fixed) == prefix) ++count[key >> shift & mask];
-      }
-    }
-    Key bin = 0;
-    for (; rank >= count[bin]; ++bin) rank -= count[bin];
-    prefix |= bin << shift;
-    fixed |= mask << shift;
-  }
-  return from_order_key(prefix);
-}
-
-// Selection in memory
-// --------------------------------------------------------------------------------------------------------------
-
-// values[j] = element of rank ranks[j] of x[0..n), n <= kBase: the largest element that has at most that many below it.
-template <class T>
-void select_base(const T* x, int n, const int64_t* ranks, int n_ranks, T* values) {
-  using V = Vector<T>;
-  constexpr int group = 4;  // independent sums
-  constexpr int vectors = kBase / V::lanes;
-  V v[vectors], below[vectors];
-  const V one = set1(T(1)), zero = set1(T(0)), high = set1(infinity<T>()), low = set1(-infinity<T>());
-  const int used = (n + V::lanes - 1) / V::lanes;
-  for (int i = 0; i < used; i += group) {
-    V sum[group], w[group];
-    for (int g = 0; g < group; ++g) {
-      sum[g] = zero;
-      w[g] = load_partial(x + (i + g) * V::lanes, n - (i + g) * V::lanes, high);
-    }
-    for (int j = 0; j < n; ++j) {
-      const V other = set1(x[j]);
-      for (int g = 0; g < group; ++g) sum[g] = add(sum[g], select(lt(other, w[g]), one, zero));
-    }
-    for (int g = 0; g < group; ++g) {
-      v[i + g] = w[g];
-      below[i + g] = sum[g];
-    }
-  }
-  for (int j = 0; j < n_ranks; ++j) {
-    const V rank = set1(static_cast<T>(ranks[j]));
-    V best = low;
-    for (int i = 0; i < used; ++i) best = max(select(le(below[i], rank), v[i], low), best);
-    values[j] = reduce_max(best);
-  }
-}
-
-template <class T>
-int64_t count_below(const T* x, int64_t n, T edge) {
-  using V = Vector<T>;
-  const V e = set1(edge);
-  int64_t below = 0, i = 0;
-  for (; i + V::lanes <= n; i += V::lanes) below += popcount(lt(load(x + i), e));
-  return below + popcount(lt(load_partial(x + i, static_cast<int>(n - i), e), e));
-}
-
-// What collect() finds: the elements in the open interval (lo, hi), and how many lie at or below lo.
-template <class T>
-struct Kept {
-  const T* data;
-  int64_t size;
-  int64_t at_most_low;
-};
-
-// False if the arena has no room for what lies in the interval.
-template <class T>
-bool collect(const T* x, int64_t n, T lo, T hi, Arena<T>* arena, Kept<T>* kept) {
-  using V = Vector<T>;
-  const V low = set1(lo), high = set1(hi), nan = set1(not_a_number<T>());
-  T* const begin = arena->at;
-  T* to = begin;
-  int64_t at_most_low = 0;
-  for (int64_t at = 0; at < n; at += kChunk) {
-    if (arena->end - to < kChunk + kPad && arena->end - to < n - at + kPad) return false;
-    const int64_t end = n - at < kChunk ? n : at + kChunk;
-    int64_t i = at;
-    for (; i + V::lanes <= end; i += V::lanes) {
-      const V v = load(x + i);
-      at_most_low += popcount(le(v, low));
-      to += compress_store(to, mask_and(gt(v, low), lt(v, high)), v);
-    }
-    if (i < end) {
-      const V v = load_partial(x + i, static_cast<int>(end - i), nan);
-      at_most_low += popcount(le(v, low));
-      to += compress_store(to, mask_and(gt(v, low), lt(v, high)), v);
-    }
-  }
-  *kept = {begin, to - begin, at_most_low};
-  arena->take(to - begin);
-  return true;
-}
-
-template <class T>
-int select_ranks(const T* x, int64_t n, const int64_t* ranks, int n_ranks, T* values, Arena<T> arena, int depth);
-
-template <class T>
-int select_all_by_key(const T* x, int64_t n, const int64_t* ranks, int n_ranks, T* values) {
-  for (int j = 0; j < n_ranks; ++j) values[j] = select_by_key<false, T>(OneBlock<T>{x, n}, ranks[j]);
-  return n_ranks;
-}
-
-// Selects with the help of an interval that probably holds the ranks.
-template <class T>
-int select_within(const T* x, int64_t n, T lo, T hi, const int64_t* ranks, int n_ranks, T* values, Arena<T> arena,
-                  int depth) {
-  Kept<T> kept;
-  const Arena<T> all = arena;
-  if (!collect(x, n, lo, hi, &arena, &kept)) return select_all_by_key(x, n, ranks, n_ranks, values);
-  int first = 0, last = n_ranks;
-  while (first < n_ranks && ranks[first] < kept.at_most_low) ++first;
-  while (last > first && ranks[last - 1] >= kept.at_most_low + kept.size) --last;
-  int fallbacks = 0;
-  if (last > first) {
-    int64_t inside[kMaxRanks];
-    for (int j = first; j < last; ++j) inside[j] = ranks[j] - kept.at_most_low;
-    fallbacks += select_ranks(kept.data, kept.size, inside + first, last - first, values + first, arena, depth + 1);
-  }
-  if (first > 0) {
-    const int64_t below = lo == -infinity<T>() ? 0 : count_below(x, n, lo);
-    int missed = 0;
-    while (missed < first && ranks[missed] < below) ++missed;
-    for (int j = missed; j < first; ++j) values[j] = lo;
-    if (missed > 0) fallbacks += select_within(x, n, -infinity<T>(), lo, ranks, missed, values, all, depth + 1);
-  }
-  if (last < n_ranks) {
-    if (hi == infinity<T>()) {
-      for (int j = last; j < n_ranks; ++j) values[j] = hi;
-    } else {
-      // Elements equal to hi are the edge of the interval above.
-      fallbacks += select_within(x, n, hi, infinity<T>(), ranks + last, n_ranks - last, values + last, all, depth + 1);
-    }
-  }
-  return fallbacks;
-}
-
-// values[j] = element of rank ranks[j] of x[0..n). No NaN in x; ranks ascend. Returns how many ranks fell back to radix
-// selection.
-template <class T>
-int select_ranks(const T* x, int64_t n, const int64_t* ranks, int n_ranks, T* values, Arena<T> arena, int depth) {
-  if (n <= kBase) {
-    select_base(x, static_cast<int>(n), ranks, n_ranks, values);
-    return 0;
-  }
-  const int64_t m = n < 16384 ? kBase : n < (1 << 20) ? 512 : 4096;
-  if (depth > kMaxDepth || arena.room() < m + 4 * kPad) return select_all_by_key(x, n, ranks, n_ranks, values);
-  const double scale = static_cast<double>(m) / static_cast<double>(n);
-  int fallbacks = 0;
-  for (int begin = 0, end; begin < n_ranks; begin = end) {
-    // Ranks so close together that one bracket serves them all.
-    for (end = begin + 1; end < n_ranks && ranks[end] - ranks[begin] <= n / m;) ++end;
-    Arena<T> rest = arena;
-    T* sample = rest.take(m + kPad);
-    const JitteredStrata strata(n, m, static_cast<uint64_t>(depth));
-    for (int64_t i = 0; i < m; ++i) sample[i] = x[strata.index(i)];
-    const SampleBracket b = sample_bracket(static_cast<double>(ranks[begin]) * scale,
-                                           static_cast<double>(ranks[end - 1]) * scale, m, kCoreWidth, kCoreMargin);
-    int64_t edge_ranks[2] = {b.low, b.high};
-    T edges[2] = {-infinity<T>(), infinity<T>()};
-    const int from = b.low < 0, to = b.high >= m ? 1 : 2;
-    fallbacks += select_ranks(sample, m, edge_ranks + from, to - from, edges + from, rest, depth + 1);
-    fallbacks += select_within(x, n, edges[0], edges[1], ranks + begin, end - begin, values + begin, arena, depth);
-  }
-  return fallbacks;
-}
-
-// One read of a large set
-// ------------------------------------------------------------------------------------------------------------
-
-// An open interval of values, what was found in it and at its edges.
-template <class T>
-struct Interval {
-  SampleBracket bracket;
-  bool has_low, has_high;
-  T lo, hi;  // infinite on an open side
-  T* kept;
-  int64_t capacity;
-  int64_t n_kept;
-  int64_t n_dropped;  // elements inside that overflowed the buffer: counted, but their values are lost
-  int64_t below;      // elements below lo
-  int64_t at_low;     // elements equal to lo
-  int64_t at_high;    // elements equal to hi
-};
-
-template <bool magnitude, class V>
-QS_INLINE V maybe_abs(V v) {
-  if constexpr (magnitude)
-    return abs(v);
-  else
-    return v;
-}
-
-// Keeps what lies below low.hi or above high.lo. Four vectors with nothing of that kind cost two compares each; a NaN
-// is of that kind, so that counting it costs nothing either. At the end of a chunk the missing elements repeat `inner`,
-// which lies in between.
-template <bool magnitude, class T>
-void read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high, int64_t* n_nan) {
-  using V = Vector<T>;
-  constexpr int group = 4;
-  const V e1 = set1(low.hi), e2 = set1(high.lo);
-  T* to_low = low.kept + low.n_kept;
-  T* to_high = high.kept + high.n_kept;
-  int64_t at_low = 0, at_high = 0, nan = 0;
-  const auto keep = [&](V v) {
-    to_low += compress_store(to_low, lt(v, e1), v);
-    to_high += compress_store(to_high, gt(v, e2), v);
-    at_low += popcount(eq(v, e1));
-    at_high += popcount(eq(v, e2));
-    nan += popcount(unordered(v, v));
-  };
-  int64_t i = 0;
-  for (; i + group * V::lanes <= n; i += group * V::lanes) {
-    V v[group];
-    for (int g = 0; g < group; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
-    auto inner = mask_and(gt(v[0], e1), lt(v[0], e2));
-    for (int g = 1; g < group; ++g) inner = mask_and(inner, mask_and(gt(v[g], e1), lt(v[g], e2)));
-    if (any(mask_not(inner))) {
-      for (int g = 0; g < group; ++g) keep(v[g]);
-    }
-  }
-  for (; i < n; i += V::lanes) {
-    const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
-    const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
-    keep(v);
-    nan -= V::lanes - left;
-  }
-  low.n_kept = to_low - low.kept;
-  high.n_kept = to_high - high.kept;
-  low.at_high += at_low;
-  high.at_low += at_high;
-  *n_nan += nan;
-}
-
-// Counts what lies below an interval and keeps what lies inside, without a branch. The masses at the edges are counted
-// if asked for.
-template <bool magnitude, bool edges, class T>
-void read_centre(const T* x, int64_t n, Interval<T>& interval) {
-  using V = Vector<T>;
-  const V lo = set1(interval.lo), hi = set1(interval.hi);
-  T* to = interval.kept + interval.n_kept;
-  int64_t below = 0, at_most_low = 0, at_high = 0;
-  const auto take = [&](V v) {
-    at_most_low += popcount(le(v, lo));
-    if constexpr (edges) {
-      below += popcount(lt(v, lo));
-      at_high += popcount(eq(v, hi));
-    }
-    to += compress_store(to, mask_and(gt(v, lo), lt(v, hi)), v);
-  };
-  int64_t i = 0;
-  for (; i + V::lanes <= n; i += V::lanes) take(maybe_abs<magnitude>(load(x + i)));
-  if (i < n) take(maybe_abs<magnitude>(load_partial(x + i, static_cast<int>(n - i), set1(not_a_number<T>()))));
-  interval.n_kept = to - interval.kept;
-  interval.below += edges ? below : at_most_low;
-  interval.at_low += edges ? at_most_low - below : 0;
-  interval.at_high += at_high;
-}
-
-template <class T>
-int64_t count_nan(const T* x, int64_t n) {
-  using V = Vector<T>;
-  auto odd = no_lanes(set1(T(0)));
-  int64_t i = 0;
-  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
-    const auto first = unordered(load(x + i), load(x + i + V::lanes));
-    const auto second = unordered(load(x + i + 2 * V::lanes), load(x + i + 3 * V::lanes));
-    odd = mask_or(odd, mask_or(first, second));
-  }
-  int64_t count = 0;
-  for (int64_t k = any(odd) ? 0 : i; k < n; k += V::lanes) {
-    const V v = load_partial(x + k, n - k < V::lanes ? static_cast<int>(n - k) : V::lanes, set1(T(0)));
-    count += popcount(unordered(v, v));
-  }
-  return count;
-}
-
-// The set that belongs to one output.
-template <class E, bool magnitude>
-struct Set {
-  using T = Element<E>;
-  const Plan& plan;
-  const char* base;
-  T* block;           // kBlock + kBlockPad elements
-  State<T>* moments;  // what a read reduces besides; may be null
-
-  BlockReader<E> reader() const { return BlockReader<E>(plan, base, block); }
-  QS_INLINE void observe(const BlockReader<E>& reader) const {
-    if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
-  }
-  QS_INLINE T at(int64_t i) const {
-    int64_t offset = 0;
-    for (int a = 0; a + 1 < plan.n_reduced; ++a) {
-      offset += i % plan.reduced[a].size * plan.reduced[a].stride;
-      i /= plan.reduced[a].size;
-    }
-    if (plan.n_reduced > 0) offset += i * plan.reduced[plan.n_reduced - 1].stride;
-    const T x = element(read<E>(base + offset));
-    return magnitude && x < 0 ? -x : x;
-  }
-};
-
-// Reads a set once for all intervals, of which at most one is open below and at most one other open above.
-template <class E, bool magnitude>
-int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, int n_intervals, bool edges,
-                 Element<E>* spare) {
-  using T = Element<E>;
-  // Stands for a missing tail: nothing lies beyond an infinity, and a full store needs a place to go.
-  Interval<T> no_low{}, no_high{};
-  no_low.hi = -infinity<T>();
-  no_high.lo = infinity<T>();
-  no_low.kept = no_high.kept = spare;
-  Interval<T>* low = &no_low;
-  Interval<T>* high = &no_high;
-  for (int i = 0; i < n_intervals; ++i) {
-    if (!intervals[i].has_low)
-      low = &intervals[i];
-    else if (!intervals[i].has_high)
-      high = &intervals[i];
-  }
-  const bool tails = low != &no_low || high != &no_high;
-  int64_t n_nan = 0;
-  for (BlockReader<E> reader = set.reader(); reader.next();) {
-    set.observe(reader);
-    for (int64_t at = 0; at < reader.size; at += kChunk) {
-      const T* x = reader.data + at;
-      const int64_t n = reader.size - at < kChunk ? reader.size - at : kChunk;
-      for (int i = 0; i < n_intervals; ++i) {
-        Interval<T>& v = intervals[i];
-        if (v.capacity - v.n_kept < n + kPad) {
-          v.n_dropped += v.n_kept;
-          v.n_kept = 0;
-        }
-        if (!v.has_low || !v.has_high) continue;
-        if (edges)
-          read_centre<magnitude, true>(x, n, v);
-        else
-          read_centre<magnitude, false>(x, n, v);
-      }
-      if (tails)
-        read_tails<magnitude>(x, n, *low, *high, &n_nan);
-      else
-        n_nan += count_nan(x, n);
-    }
-  }
-  return n_nan;
-}
-
-// Probabilities and ranks
-// ------------------------------------------------------------------------------------------------------------
 
 // Wanted probabilities in ascending order, and where their results go.
 struct Probabilities {
@@ -581,6 +118,21 @@ QS_INLINE int64_t sample_size(int64_t n, int item) {
   return item == 2 && n > (int64_t{1} << 22) ? 4 * m : m;
 }
 
+QS_INLINE SampleBracket pass_bracket(double q, int64_t m) {
+  const double at = q * static_cast<double>(m - 1);
+  return sample_bracket(at, at, m, kPassWidth, kPassMargin);
+}
+
+// Whether a sample of m brackets all probabilities in the tails. There it need not be large: what a tail keeps tightens
+// its threshold.
+QS_INLINE bool only_tails(const Probabilities& p, int64_t m) {
+  for (int j = 0; j < p.n; ++j) {
+    const SampleBracket b = pass_bracket(p.q[j], m);
+    if (b.low >= 0 && b.high < m) return false;
+  }
+  return true;
+}
+
 // Room for the elements between two sample ranks, with six standard deviations to spare.
 QS_INLINE int64_t expected_room(const SampleBracket& b, int64_t m, int64_t n) {
   const double d = static_cast<double>(b.high - b.low);
@@ -596,10 +148,10 @@ int make_intervals(const Probabilities& p, const T* sample, int64_t m, int64_t c
   int n = 0;
   for (int j = 0; j < p.n; ++j) {
     SampleBracket b{-1, m};
-    if (m > 0) {
-      const double at = p.q[j] * static_cast<double>(m - 1);
-      b = sample_bracket(at, at, m, kPassWidth, kPassMargin);
-    }
+    if (m > 0) b = pass_bracket(p.q[j], m);
+    // Two to spare: the ranks of fewer numbers, if there is NaN, may be rounded differently.
+    const Position at = position_of(p.q[j], count);
+    const int64_t from_low = at.next + 3, from_high = count - at.previous + 2;
     const SampleBracket last = n > 0 ? intervals[n - 1].bracket : SampleBracket{-1, -1};
     // A gap of up to 1.5 % costs less to keep than another interval costs to read.
     if (n > 0 && b.low < last.high + m / 64 &&
@@ -608,7 +160,9 @@ int make_intervals(const Probabilities& p, const T* sample, int64_t m, int64_t c
     } else {
       intervals[n++] = {};
       intervals[n - 1].bracket = b;
+      intervals[n - 1].wanted = from_high;
     }
+    if (intervals[n - 1].bracket.low < 0) intervals[n - 1].wanted = from_low;
   }
   int64_t low_rank[kMaxProbabilities], high_rank[kMaxProbabilities];
   T low[kMaxProbabilities], high[kMaxProbabilities];
@@ -677,25 +231,41 @@ int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
   return fallbacks;
 }
 
+// Draws one element of each stratum; leaves out NaN. Returns the number of elements.
+template <class E, bool magnitude>
+int64_t draw_sample(const Set<E, magnitude>& set, int64_t draws, Element<E>* sample) {
+  using T = Element<E>;
+  constexpr int batch = 64;  // positions first, loads next: more of them are under way at once
+  const JitteredStrata strata(set.plan.count, draws, 0);
+  int64_t m = 0;
+  for (int64_t i = 0; i < draws; i += batch) {
+    int64_t offset[batch];
+    T x[batch];
+    const int n = draws - i < batch ? static_cast<int>(draws - i) : batch;
+    for (int k = 0; k < n; ++k) offset[k] = set.offset(strata.index(i + k));
+    for (int k = 0; k < n; ++k) x[k] = set.at(offset[k]);
+    for (int k = 0; k < n; ++k) {
+      sample[m] = x[k];
+      m += x[k] == x[k];
+    }
+  }
+  return m;
+}
+
 // A large set: one read, unless the probabilities are so many that their brackets exceed the scratch memory.
 template <class E, bool magnitude>
 SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>* values, int64_t stride,
                        Arena<Element<E>> arena) {
   using T = Element<E>;
   const int64_t count = set.plan.count;
-  const int64_t draws = sample_size(count, set.plan.item);
+  const int64_t least = static_cast<int64_t>(__builtin_sqrt(static_cast<double>(count)));
+  const int64_t draws = only_tails(p, least) ? least : sample_size(count, set.plan.item);
   T* const sample = arena.take(draws + kPad);
-  T* const spare = arena.take(kPad);
-  int64_t m = 0;
-  const JitteredStrata strata(count, draws, 0);
-  for (int64_t i = 0; i < draws; ++i) {
-    const T x = set.at(strata.index(i));
-    sample[m] = x;
-    m += x == x;
-  }
+  T* const spare = arena.take(kChunk + kPad);
+  const int64_t m = draw_sample(set, draws, sample);
   Interval<T> intervals[kMaxProbabilities];
   const int n_intervals = make_intervals(p, sample, m, count, intervals, arena);
-  const bool edges = has_ties(sample, m, intervals, n_intervals);
+  const bool ties = has_ties(sample, m, intervals, n_intervals);
 
   Ranks<T> ranks;
   int64_t n = count, fallbacks = 0;
@@ -707,6 +277,7 @@ SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>
       const Interval<T>* previous = end > begin ? &v - 1 : nullptr;
       if (previous && ((!previous->has_low && !v.has_low) || (!previous->has_high && !v.has_high))) break;
       v.capacity = expected_room(v.bracket, m > 0 ? m : 1, count);
+      if (v.is_tail() && v.capacity > v.limit() + 2 * kChunk + kPad) v.capacity = v.limit() + 2 * kChunk + kPad;
       const int64_t own = v.capacity / 4 + kDirect;
       if (own > reserve) reserve = own;
       if (v.capacity + reserve > rest.room()) {
@@ -715,7 +286,8 @@ SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>
       }
       v.kept = rest.take(v.capacity);
     }
-    const int64_t n_nan = read_set(set, intervals + begin, end - begin, edges, spare);
+    const int64_t n_nan = ties ? read_set<magnitude, true>(set, intervals + begin, end - begin, spare, rest)
+                               : read_set<magnitude, false>(set, intervals + begin, end - begin, spare, rest);
     set.moments = nullptr;  // the first read found them
     if (begin == 0) {
       n = count - n_nan;

@@ -88,6 +88,18 @@ QS_INLINE bool any(mf32 a) { return to_bits(a) != 0; }
 QS_INLINE bool any(mf64 a) { return to_bits(a) != 0; }
 QS_INLINE int popcount(mf32 a) { return __builtin_popcount(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return __builtin_popcount(to_bits(a)); }
+struct LaneCount {
+  __m256i v = _mm256_setzero_si256();
+  QS_INLINE void add(mf32 a) { v = _mm256_sub_epi32(v, _mm256_castps_si256(a.m)); }
+  QS_INLINE void add(mf64 a) { v = _mm256_sub_epi64(v, _mm256_castpd_si256(a.m)); }
+  QS_INLINE int64_t total() const {
+    int32_t lane[8];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lane), v);
+    int64_t sum = 0;
+    for (const int32_t n : lane) sum += n;
+    return sum;
+  }
+};
 
 // Loads and stores
 QS_INLINE vf32 load(const float* p) { return {_mm256_loadu_ps(p)}; }

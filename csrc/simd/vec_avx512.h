@@ -70,6 +70,12 @@ QS_INLINE bool any(mf32 a) { return a.m != 0; }
 QS_INLINE bool any(mf64 a) { return a.m != 0; }
 QS_INLINE int popcount(mf32 a) { return __builtin_popcount(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return __builtin_popcount(to_bits(a)); }
+struct LaneCount {
+  __m512i v = _mm512_setzero_si512();
+  QS_INLINE void add(mf32 a) { v = _mm512_mask_sub_epi32(v, a.m, v, _mm512_set1_epi32(-1)); }
+  QS_INLINE void add(mf64 a) { v = _mm512_mask_sub_epi64(v, a.m, v, _mm512_set1_epi64(-1)); }
+  QS_INLINE int64_t total() const { return _mm512_reduce_add_epi32(v); }
+};
 
 // Loads and stores
 QS_INLINE __m512i shift16(__m256i x) { return _mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16); }

@@ -118,6 +118,12 @@ QS_FLOAT_OPS(vf32, mf32)
 QS_FLOAT_OPS(vf64, mf64)
 #undef QS_FMA
 #undef QS_FLOAT_OPS
+struct LaneCount {
+  int64_t v = 0;
+  QS_INLINE void add(mf32 a) { v += a.m; }
+  QS_INLINE void add(mf64 a) { v += a.m; }
+  QS_INLINE int64_t total() const { return v; }
+};
 QS_INLINE vf32 keep(mf32 m, vf32 x) { return {m.m ? x.v : 0.0f}; }
 QS_INLINE vf32 abs(vf32 x) { return {__builtin_fabsf(x.v)}; }
 QS_INLINE vf64 abs(vf64 x) { return {__builtin_fabs(x.v)}; }

@@ -1,0 +1,346 @@
+// One read of a large set: counts what lies below open intervals of values and keeps what lies inside.
+//
+// Tails are rare: groups of vectors are held against both thresholds by their minimum and maximum, and only a group
+// that has something to keep takes a branch. What a tail keeps beyond what its ranks need tightens its threshold, so
+// that the longer the read, the rarer the branch. An interval in the middle keeps some percent: no branch, every vector
+// is compressed and stored. Several intervals share one such store to a buffer in L1, from which they then take their
+// own.
+#pragma once
+
+#include "kernels/reduce_block.inl.h"
+#include "kernels/select_memory.inl.h"
+
+namespace {
+
+// An open interval of values, what was found in it and at its edges.
+template <class T>
+struct Interval {
+  SampleBracket bracket;
+  bool has_low, has_high;
+  T lo, hi;  // infinite on an open side
+  T* kept;
+  int64_t capacity;
+  int64_t wanted;  // of a tail: elements, counted from its open side, among which its ranks lie
+  int64_t n_kept;
+  int64_t n_dropped;  // elements inside that overflowed the buffer: counted, but their values are lost
+  int64_t below;      // elements below lo
+  int64_t at_low;     // elements equal to lo
+  int64_t at_high;    // elements equal to hi
+
+  bool is_tail() const { return !has_low || !has_high; }
+  // Elements kept at which a tail tightens its threshold.
+  int64_t limit() const { return 2 * wanted + 192; }
+};
+
+template <bool magnitude, class V>
+QS_INLINE V maybe_abs(V v) {
+  if constexpr (magnitude)
+    return abs(v);
+  else
+    return v;
+}
+
+// NaN among x[0..n).
+template <class T>
+int64_t count_nan(const T* x, int64_t n) {
+  using V = Vector<T>;
+  LaneCount count;
+  for (int64_t k = 0; k < n; k += V::lanes) {
+    const V v = load_partial(x + k, n - k < V::lanes ? static_cast<int>(n - k) : V::lanes, set1(T(0)));
+    count.add(unordered(v, v));
+  }
+  return count.total();
+}
+
+// Keeps what lies below low.hi or above high.lo. `ties`: the masses at these edges may be large and are counted without
+// a branch; otherwise an element on an edge takes the branch too. Returns the number of NaN.
+template <bool magnitude, bool ties, class T>
+int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
+  using V = Vector<T>;
+  constexpr int group = 8;
+  const V e1 = set1(low.hi), e2 = set1(high.lo), top = set1(infinity<T>()), bottom = set1(-infinity<T>());
+  T* to_low = low.kept + low.n_kept;
+  T* to_high = high.kept + high.n_kept;
+  LaneCount at_low, at_high;
+  auto odd = no_lanes(e1);
+  const auto keep = [&](V v) {
+    to_low += compress_store(to_low, lt(v, e1), v);
+    to_high += compress_store(to_high, gt(v, e2), v);
+    if constexpr (!ties) {
+      at_low.add(eq(v, e1));
+      at_high.add(eq(v, e2));
+    }
+  };
+  int64_t i = 0;
+  for (; i + group * V::lanes <= n; i += group * V::lanes) {
+    V v[group];
+#pragma GCC unroll 8
+    for (int g = 0; g < group; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
+    // NaN changes neither accumulator.
+    V least[2] = {top, top}, greatest[2] = {bottom, bottom};
+#pragma GCC unroll 8
+    for (int g = 0; g < group; ++g) {
+      least[g & 1] = min(v[g], least[g & 1]);
+      greatest[g & 1] = max(v[g], greatest[g & 1]);
+      if (g & 1) odd = mask_or(odd, unordered(v[g - 1], v[g]));
+      if constexpr (ties) {
+        at_low.add(eq(v[g], e1));
+        at_high.add(eq(v[g], e2));
+      }
+    }
+    const V a = min(least[0], least[1]), b = max(greatest[0], greatest[1]);
+    if (any(ties ? mask_or(lt(a, e1), gt(b, e2)) : mask_or(le(a, e1), ge(b, e2)))) {
+      for (int g = 0; g < group; ++g) keep(maybe_abs<magnitude>(load(x + i + g * V::lanes)));
+    }
+  }
+  for (; i < n; i += V::lanes) {
+    const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+    const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
+    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    keep(v);
+    if constexpr (ties) {
+      at_low.add(eq(v, e1));
+      at_high.add(eq(v, e2));
+    }
+  }
+  low.n_kept = to_low - low.kept;
+  high.n_kept = to_high - high.kept;
+  low.at_high += at_low.total();
+  high.at_low += at_high.total();
+  return any(odd) ? count_nan(x, n) : 0;
+}
+
+// Moves the threshold of a tail to the last of the elements wanted, and leaves out what lies beyond.
+template <class T>
+void tighten(Interval<T>& tail, Arena<T> arena) {
+  using V = Vector<T>;
+  const bool low = !tail.has_low;
+  const int64_t rank = low ? tail.wanted - 1 : tail.n_kept - tail.wanted;
+  T edge;
+  select_ranks(tail.kept, tail.n_kept, &rank, 1, &edge, arena, 0);
+  const V e = set1(edge);
+  T* to = tail.kept;
+  LaneCount equal;
+  for (int64_t i = 0; i < tail.n_kept; i += V::lanes) {
+    const int left = tail.n_kept - i < V::lanes ? static_cast<int>(tail.n_kept - i) : V::lanes;
+    const V v = load_partial(tail.kept + i, left, set1(not_a_number<T>()));
+    equal.add(eq(v, e));
+    to += compress_store(to, low ? lt(v, e) : gt(v, e), v);
+  }
+  tail.n_kept = to - tail.kept;
+  (low ? tail.hi : tail.lo) = edge;
+  (low ? tail.at_high : tail.at_low) = equal.total();
+}
+
+// Counts what lies below an interval and keeps what lies inside, without a branch. Returns the number of NaN.
+template <bool magnitude, bool ties, class T>
+int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
+  using V = Vector<T>;
+  const V lo = set1(interval.lo), hi = set1(interval.hi);
+  T* const begin = interval.kept + interval.n_kept;
+  T* to = begin;
+  LaneCount below_high, at_low, at_high;
+  auto odd = no_lanes(lo);
+  const auto take = [&](V v) {
+    const auto below = lt(v, hi);
+    below_high.add(below);
+    if constexpr (ties) {
+      at_low.add(eq(v, lo));
+      at_high.add(eq(v, hi));
+    }
+    to += compress_store(to, mask_and(below, gt(v, lo)), v);
+  };
+  int64_t i = 0;
+  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
+    V v[4];
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
+    odd = mask_or(odd, mask_or(unordered(v[0], v[1]), unordered(v[2], v[3])));
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) take(v[g]);
+  }
+  for (; i < n; i += V::lanes) {
+    const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+    const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
+    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    take(v);
+  }
+  const int64_t kept = to - begin;
+  int64_t at_most_low = below_high.total() - kept;
+  if (interval.lo == interval.hi) at_most_low += at_high.total();
+  interval.n_kept += kept;
+  interval.below += at_most_low - at_low.total();
+  interval.at_low += at_low.total();
+  interval.at_high += at_high.total();
+  return any(odd) ? count_nan(x, n) : 0;
+}
+
+constexpr int kShared = 2;  // intervals between the tails that share one store
+
+// As read_centre(), for `centres` intervals and the elements beyond `tail_low` and `tail_high` at once; what any of
+// them holds goes to `to`. Returns the number of elements stored.
+template <bool magnitude, bool ties, int centres, class T>
+int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interval<T>& low, Interval<T>& high, T* to,
+                    int64_t* n_nan) {
+  using V = Vector<T>;
+  const V e1 = set1(low.hi), e2 = set1(high.lo);
+  constexpr int size = centres > 0 ? centres : 1;
+  V lo[size], hi[size];
+  LaneCount at_most_low[size], at_low[size], at_high[size], at_e1, at_e2;
+  for (int c = 0; c < centres; ++c) {
+    lo[c] = set1(intervals[c]->lo);
+    hi[c] = set1(intervals[c]->hi);
+  }
+  T* const begin = to;
+  auto odd = no_lanes(e1);
+  const auto take = [&](V v) {
+    auto inside = mask_or(lt(v, e1), gt(v, e2));
+#pragma GCC unroll 4
+    for (int c = 0; c < centres; ++c) {
+      const auto at_most = le(v, lo[c]);
+      at_most_low[c].add(at_most);
+      inside = mask_or(inside, mask_and(mask_not(at_most), lt(v, hi[c])));
+      if constexpr (ties) {
+        at_low[c].add(eq(v, lo[c]));
+        at_high[c].add(eq(v, hi[c]));
+      }
+    }
+    if constexpr (ties) {
+      at_e1.add(eq(v, e1));
+      at_e2.add(eq(v, e2));
+    }
+    to += compress_store(to, inside, v);
+  };
+  int64_t i = 0;
+  for (; i + 2 * V::lanes <= n; i += 2 * V::lanes) {
+    const V v = maybe_abs<magnitude>(load(x + i)), w = maybe_abs<magnitude>(load(x + i + V::lanes));
+    odd = mask_or(odd, unordered(v, w));
+    take(v);
+    take(w);
+  }
+  for (; i < n; i += V::lanes) {
+    const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+    const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
+    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    take(v);
+  }
+  for (int c = 0; c < centres; ++c) {
+    const int64_t equal = at_low[c].total();
+    intervals[c]->below += at_most_low[c].total() - equal;
+    intervals[c]->at_low += equal;
+    intervals[c]->at_high += at_high[c].total();
+  }
+  low.at_high += at_e1.total();
+  high.at_low += at_e2.total();
+  *n_nan = any(odd) ? count_nan(x, n) : 0;
+  return to - begin;
+}
+
+// Appends what lies inside an interval.
+template <class T>
+void keep_inside(const T* x, int64_t n, Interval<T>& interval) {
+  using V = Vector<T>;
+  const V lo = set1(interval.lo), hi = set1(interval.hi);
+  T* to = interval.kept + interval.n_kept;
+  for (int64_t i = 0; i < n; i += V::lanes) {
+    const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+    const V v = load_partial(x + i, left, set1(not_a_number<T>()));
+    // An open side is open beyond infinity too.
+    const auto above = interval.has_low ? gt(v, lo) : ge(v, lo);
+    const auto below = interval.has_high ? lt(v, hi) : le(v, hi);
+    to += compress_store(to, mask_and(above, below), v);
+  }
+  interval.n_kept = to - interval.kept;
+}
+
+// The set that belongs to one output.
+template <class E, bool magnitude>
+struct Set {
+  using T = Element<E>;
+  const Plan& plan;
+  const char* base;
+  T* block;           // kBlock + kBlockPad elements
+  State<T>* moments;  // what a read reduces besides; may be null
+
+  BlockReader<E> reader() const { return BlockReader<E>(plan, base, block); }
+  QS_INLINE void observe(const BlockReader<E>& reader) const {
+    if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
+  }
+  // Of element i, in bytes.
+  QS_INLINE int64_t offset(int64_t i) const {
+    int64_t offset = 0;
+    for (int a = 0; a + 1 < plan.n_reduced; ++a) {
+      offset += i % plan.reduced[a].size * plan.reduced[a].stride;
+      i /= plan.reduced[a].size;
+    }
+    if (plan.n_reduced > 0) offset += i * plan.reduced[plan.n_reduced - 1].stride;
+    return offset;
+  }
+  QS_INLINE T at(int64_t offset) const {
+    const T x = element(read<E>(base + offset));
+    return magnitude && x < 0 ? -x : x;
+  }
+};
+
+// Reads a set once for all intervals, of which at most one is open below and at most one other open above. `ties`: the
+// set may hold many elements equal to an edge. `spare` has room for kChunk + kPad elements. Returns the number of NaN.
+template <bool magnitude, bool ties, class E>
+int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, int n_intervals, Element<E>* spare,
+                 Arena<Element<E>> arena) {
+  using T = Element<E>;
+  // Stands for a missing tail: nothing lies beyond an infinity, and a full store needs a place to go.
+  Interval<T> no_low{}, no_high{};
+  no_low.hi = -infinity<T>();
+  no_high.lo = infinity<T>();
+  no_low.kept = no_high.kept = spare;
+  Interval<T>* low = &no_low;
+  Interval<T>* high = &no_high;
+  Interval<T>* centre[kMaxProbabilities];
+  int n_centres = 0;
+  for (int i = 0; i < n_intervals; ++i) {
+    if (!intervals[i].has_low)
+      low = &intervals[i];
+    else if (!intervals[i].has_high)
+      high = &intervals[i];
+    else
+      centre[n_centres++] = &intervals[i];
+  }
+  const bool tails = low != &no_low || high != &no_high;
+  int64_t n_nan = 0;
+  for (BlockReader<E> reader = set.reader(); reader.next();) {
+    set.observe(reader);
+    for (int64_t at = 0; at < reader.size; at += kChunk) {
+      const T* x = reader.data + at;
+      const int64_t n = reader.size - at < kChunk ? reader.size - at : kChunk;
+      for (int i = 0; i < n_intervals; ++i) {
+        Interval<T>& v = intervals[i];
+        if (v.is_tail() && v.n_kept > v.limit()) tighten(v, arena);
+        if (v.capacity - v.n_kept < n + kPad) {
+          v.n_dropped += v.n_kept;
+          v.n_kept = 0;
+        }
+      }
+      if (n_centres == 0) {
+        n_nan += read_tails<magnitude, ties>(x, n, *low, *high);
+      } else if (n_centres == 1 && !tails) {
+        n_nan += read_centre<magnitude, ties>(x, n, *centre[0]);
+      } else {
+        for (int c = 0; c < n_centres; c += kShared) {
+          Interval<T>& a = c == 0 ? *low : no_low;
+          Interval<T>& b = c == 0 ? *high : no_high;
+          const int shared = n_centres - c < kShared ? n_centres - c : kShared;
+          int64_t nan = 0;
+          const int64_t stored = shared == 1 ? read_shared<magnitude, ties, 1>(x, n, centre + c, a, b, spare, &nan)
+                                             : read_shared<magnitude, ties, 2>(x, n, centre + c, a, b, spare, &nan);
+          if (c == 0) n_nan += nan;
+          if (&a != &no_low) keep_inside(spare, stored, a);
+          for (int k = 0; k < shared; ++k) keep_inside(spare, stored, *centre[c + k]);
+          if (&b != &no_high) keep_inside(spare, stored, b);
+        }
+      }
+    }
+  }
+  return n_nan;
+}
+
+}  // namespace
