@@ -302,7 +302,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "ignored pattern": {"ignored_scope": IgnoredScope(patterns=["fir.*"])},
     "ignored subgraph": {"ignored_scope": IgnoredScope(subgraphs=[Subgraph(["first"], ["second"])])},
 }
-# A convolution's integer kernel writes integers, so they are quantized there and not behind the pooling; an addition with an operand computed in floating point, or read only there, stays in floating point.
+# A convolution's integer kernel writes integers, so they are quantized there and not behind the pooling; an addition
+# with an operand computed in floating point, or read only there, stays in floating point.
 DIFFERENCES = {
     "ignored name": {
         "only_ours": frozenset({"relu13_13_out"}),
