@@ -18,6 +18,7 @@
 
 namespace {
 
+constexpr int kLeastExtremes = 512;                    // elements of a set whose extremes are worth a read
 constexpr int kDirect = 16384;                         // elements of a set that is copied rather than sampled
 constexpr double kPassWidth = 5.0, kPassMargin = 3.0;  // a miss costs a fall-back: once in some million brackets
 
@@ -75,6 +76,91 @@ struct SetResult {
 template <class T>
 void write_nan(const Probabilities& p, T* values, int64_t stride) {
   for (int j = 0; j < p.n; ++j) values[p.plane[j] * stride] = not_a_number<T>();
+}
+
+// Resolves the ranks that fall into an interval that was read. Returns the number of fall-backs inside.
+template <class T>
+int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
+  const int64_t inside = v.below + v.at_low;
+  const int64_t above = inside + v.n_kept + v.n_dropped;
+  const int64_t end = above + (v.has_low && v.lo == v.hi ? 0 : v.at_high);  // one value may be both edges
+  int n = 0, index[kMaxRanks];
+  int64_t relative[kMaxRanks];
+  T value[kMaxRanks];
+  for (int j = 0; j < ranks.n; ++j) {
+    const int64_t r = ranks.rank[j];
+    if (ranks.known[j] || r < v.below || r >= end) continue;
+    if (r >= inside && r < above) {
+      if (v.n_dropped > 0) continue;
+      index[n] = j;
+      relative[n++] = r - inside;
+    } else {
+      ranks.value[j] = r < inside ? v.lo : v.hi;
+      ranks.known[j] = true;
+    }
+  }
+  const int fallbacks = n > 0 ? select_ranks(v.kept, v.n_kept, relative, n, value, arena, 0) : 0;
+  for (int i = 0; i < n; ++i) {
+    ranks.value[index[i]] = value[i];
+    ranks.known[index[i]] = true;
+  }
+  return fallbacks;
+}
+
+// Whether few elements at either end of n hold all ranks, also if some of them are NaN; how many, counted from there.
+// Two to spare: the ranks of fewer numbers may be rounded differently.
+QS_INLINE bool only_extremes(const Probabilities& p, int64_t n, int64_t* from_low, int64_t* from_high) {
+  *from_low = *from_high = 0;
+  for (int j = 0; j < p.n; ++j) {
+    const Position at = position_of(p.q[j], n);
+    const int64_t low = at.next + 3, high = n - at.previous + 2;
+    int64_t* const wanted = low < high ? from_low : from_high;
+    const int64_t k = low < high ? low : high;
+    if (k > kExtremes) return false;
+    if (k > *wanted) *wanted = k;
+  }
+  return true;
+}
+
+// A set whose ranks lie among few elements at its ends: no sample, one read, and few elements are kept.
+template <class E, bool magnitude>
+SetResult select_extremes(const Set<E, magnitude>& set, const Probabilities& p, int64_t from_low, int64_t from_high,
+                          Element<E>* values, int64_t stride, Arena<Element<E>> arena) {
+  using T = Element<E>;
+  const int64_t count = set.plan.count;
+  T* const spare = arena.take(kExtremesSpare);
+  Interval<T> low{}, high{};
+  low.has_high = high.has_low = true;
+  low.wanted = from_low;
+  high.wanted = from_high;
+  // Nothing lies beyond the threshold of a tail that is not wanted.
+  low.hi = from_low > 0 ? infinity<T>() : -infinity<T>();
+  high.lo = from_high > 0 ? -infinity<T>() : infinity<T>();
+  low.kept = arena.take(count + kPad);
+  high.kept = arena.take(count + kPad);
+  int64_t n_nan = 0;
+  for (BlockReader<E> reader = set.reader(); reader.next();) {
+    set.observe(reader);
+    n_nan += read_extremes<magnitude>(reader.data, reader.size, low, high, spare);
+  }
+  const int64_t n = count - n_nan;
+  if (n == 0) {
+    write_nan(p, values, stride);
+    return {n_nan, 0};
+  }
+  Ranks<T> ranks;
+  ranks.insert_all(p, n);
+  high.below = n - high.n_kept - high.at_low;
+  int64_t fallbacks = 0;
+  if (from_low > 0) fallbacks += resolve(low, ranks, arena);
+  if (from_high > 0) fallbacks += resolve(high, ranks, arena);
+  for (int j = 0; j < ranks.n; ++j) {
+    if (ranks.known[j]) continue;
+    ranks.value[j] = select_by_key<magnitude, T>(set.reader(), ranks.rank[j]);
+    ++fallbacks;
+  }
+  ranks.write(p, n, values, stride);
+  return {n_nan, fallbacks};
 }
 
 // A small set: copied without its NaN, then selected in memory.
@@ -202,35 +288,6 @@ bool has_ties(const T* sample, int64_t m, const Interval<T>* intervals, int n) {
   return false;
 }
 
-// Resolves the ranks that fall into an interval that was read. Returns the number of fall-backs inside.
-template <class T>
-int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
-  const int64_t inside = v.below + v.at_low;
-  const int64_t above = inside + v.n_kept + v.n_dropped;
-  const int64_t end = above + (v.has_low && v.lo == v.hi ? 0 : v.at_high);  // one value may be both edges
-  int n = 0, index[kMaxRanks];
-  int64_t relative[kMaxRanks];
-  T value[kMaxRanks];
-  for (int j = 0; j < ranks.n; ++j) {
-    const int64_t r = ranks.rank[j];
-    if (ranks.known[j] || r < v.below || r >= end) continue;
-    if (r >= inside && r < above) {
-      if (v.n_dropped > 0) continue;
-      index[n] = j;
-      relative[n++] = r - inside;
-    } else {
-      ranks.value[j] = r < inside ? v.lo : v.hi;
-      ranks.known[j] = true;
-    }
-  }
-  const int fallbacks = n > 0 ? select_ranks(v.kept, v.n_kept, relative, n, value, arena, 0) : 0;
-  for (int i = 0; i < n; ++i) {
-    ranks.value[index[i]] = value[i];
-    ranks.known[index[i]] = true;
-  }
-  return fallbacks;
-}
-
 // Draws one element of each stratum; leaves out NaN. Returns the number of elements.
 template <class E, bool magnitude>
 int64_t draw_sample(const Set<E, magnitude>& set, int64_t draws, Element<E>* sample) {
@@ -331,6 +388,9 @@ int64_t select_sets(const Plan& plan, const QuantileArguments& arguments, void* 
   T* const memory = static_cast<T*>(scratch);
   Arena<T> arena{memory, memory + arguments.scratch_bytes / sizeof(T)};
   T* const block = arena.take(kBlock + kBlockPad);
+  int64_t from_low, from_high;
+  const bool extremes =
+      plan.count >= kLeastExtremes && plan.count <= kDirect && only_extremes(p, plan.count, &from_low, &from_high);
   int64_t fallbacks = 0;
   Odometer kept(plan.kept, plan.n_kept);
   do {
@@ -338,8 +398,9 @@ int64_t select_sets(const Plan& plan, const QuantileArguments& arguments, void* 
     const Set<E, magnitude> set{plan, plan.data + kept.in, block, arguments.moments ? &moments : nullptr};
     const int64_t at = plan.out_offset + kept.out;
     T* const values = static_cast<T*>(arguments.values) + at;
-    const SetResult result = plan.count <= kDirect ? select_small(set, p, values, plan.outputs, arena)
-                                                   : select_large(set, p, values, plan.outputs, arena);
+    const SetResult result = extremes ? select_extremes(set, p, from_low, from_high, values, plan.outputs, arena)
+                             : plan.count <= kDirect ? select_small(set, p, values, plan.outputs, arena)
+                                                     : select_large(set, p, values, plan.outputs, arena);
     if (arguments.nan) arguments.nan[at] = result.nan;
     if (arguments.moments) write_result(*arguments.moments, at, moments, plan.count);
     fallbacks += result.fallbacks;

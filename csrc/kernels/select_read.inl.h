@@ -62,7 +62,7 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
   T* to_low = low.kept + low.n_kept;
   T* to_high = high.kept + high.n_kept;
   LaneCount at_low, at_high;
-  auto odd = no_lanes(e1);
+  LaneCount odd;
   const auto keep = [&](V v) {
     to_low += compress_store(to_low, lt(v, e1), v);
     to_high += compress_store(to_high, gt(v, e2), v);
@@ -82,7 +82,7 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
     for (int g = 0; g < group; ++g) {
       least[g & 1] = min(v[g], least[g & 1]);
       greatest[g & 1] = max(v[g], greatest[g & 1]);
-      if (g & 1) odd = mask_or(odd, unordered(v[g - 1], v[g]));
+      if (g & 1) odd.add(unordered(v[g - 1], v[g]));
       if constexpr (ties) {
         at_low.add(eq(v[g], e1));
         at_high.add(eq(v[g], e2));
@@ -96,7 +96,7 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
   for (; i < n; i += V::lanes) {
     const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
     const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
-    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    odd.add(mask_and(unordered(v, v), first_lanes(v, left)));
     keep(v);
     if constexpr (ties) {
       at_low.add(eq(v, e1));
@@ -107,17 +107,14 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
   high.n_kept = to_high - high.kept;
   low.at_high += at_low.total();
   high.at_low += at_high.total();
-  return any(odd) ? count_nan(x, n) : 0;
+  return odd.total() != 0 ? count_nan(x, n) : 0;
 }
 
-// Moves the threshold of a tail to the last of the elements wanted, and leaves out what lies beyond.
+// Moves the threshold of a tail to `edge` and leaves out what lies beyond.
 template <class T>
-void tighten(Interval<T>& tail, Arena<T> arena) {
+void cut(Interval<T>& tail, T edge) {
   using V = Vector<T>;
   const bool low = !tail.has_low;
-  const int64_t rank = low ? tail.wanted - 1 : tail.n_kept - tail.wanted;
-  T edge;
-  select_ranks(tail.kept, tail.n_kept, &rank, 1, &edge, arena, 0);
   const V e = set1(edge);
   T* to = tail.kept;
   LaneCount equal;
@@ -132,6 +129,114 @@ void tighten(Interval<T>& tail, Arena<T> arena) {
   (low ? tail.at_high : tail.at_low) = equal.total();
 }
 
+// Moves the threshold of a tail to the last of the elements wanted.
+template <class T>
+void tighten(Interval<T>& tail, Arena<T> arena) {
+  const int64_t rank = tail.has_low ? tail.n_kept - tail.wanted : tail.wanted - 1;
+  T edge;
+  select_ranks(tail.kept, tail.n_kept, &rank, 1, &edge, arena, 0);
+  cut(tail, edge);
+}
+
+// The tails of one block of at most kBlock elements, when few elements are wanted: up to kExtremes on either side. The
+// minima of columns of eight elements are reduced to kBase minima of disjoint parts; the last one wanted of these
+// bounds the last one wanted of the block, whatever the data. Then only columns beyond the threshold are looked at
+// again. `spare` has room for kExtremesSpare elements.
+constexpr int kExtremes = 16;
+constexpr int64_t kExtremesSpare = 2 * (kBlock / 8 + kBase) + 8 * kPad;
+
+template <bool magnitude, class T>
+int64_t read_extremes(const T* x, int64_t n, Interval<T>& low, Interval<T>& high, T* spare) {
+  using V = Vector<T>;
+  constexpr int group = 8;
+  constexpr int step = group * V::lanes;
+  const V top = set1(infinity<T>()), bottom = set1(-infinity<T>()), nan = set1(not_a_number<T>());
+  const int64_t groups = (n + step - 1) / step;
+  const int64_t size = (groups * V::lanes + kBase - 1) / kBase * kBase;
+  T* const least = spare;
+  T* const greatest = spare + size;
+  LaneCount odd;
+  int64_t i = 0, at = 0;
+  for (; i + step <= n; i += step, at += V::lanes) {
+    V v[group];
+#pragma GCC unroll 8
+    for (int g = 0; g < group; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
+    // NaN changes no accumulator.
+    V low0 = top, low1 = top, high0 = bottom, high1 = bottom;
+#pragma GCC unroll 4
+    for (int g = 0; g < group; g += 2) {
+      low0 = min(v[g], low0);
+      low1 = min(v[g + 1], low1);
+      high0 = max(v[g], high0);
+      high1 = max(v[g + 1], high1);
+      odd.add(unordered(v[g], v[g + 1]));
+    }
+    store(least + at, min(low0, low1));
+    store(greatest + at, max(high0, high1));
+  }
+  if (i < n) {
+    V a = top, b = bottom;
+    for (; i < n; i += V::lanes) {
+      const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+      const V v = maybe_abs<magnitude>(load_partial(x + i, left, nan));
+      a = min(v, a);
+      b = max(v, b);
+      odd.add(mask_and(unordered(v, v), first_lanes(v, left)));
+    }
+    store(least + at, a);
+    store(greatest + at, b);
+    at += V::lanes;
+  }
+  for (; at < size; at += V::lanes) {
+    store(least + at, top);
+    store(greatest + at, bottom);
+  }
+
+  const auto threshold = [&](const T* extremes, bool is_low, int64_t rank) {
+    T part[kBase];
+    for (int k = 0; k < kBase; k += V::lanes) {
+      V best = load(extremes + k);
+      for (int64_t j = k + kBase; j < size; j += kBase)
+        best = is_low ? min(load(extremes + j), best) : max(load(extremes + j), best);
+      store(part + k, best);
+    }
+    T edge;
+    select_base(part, kBase, &rank, 1, &edge);
+    return edge;
+  };
+  if (low.wanted > 0) {
+    const T edge = threshold(least, true, low.wanted - 1);
+    if (edge < low.hi) cut(low, edge);
+  }
+  if (high.wanted > 0) {
+    const T edge = threshold(greatest, false, kBase - high.wanted);
+    if (edge > high.lo) cut(high, edge);
+  }
+
+  const V e1 = set1(low.hi), e2 = set1(high.lo);
+  T* to_low = low.kept + low.n_kept;
+  T* to_high = high.kept + high.n_kept;
+  LaneCount at_low, at_high;
+  for (int64_t g = 0; g < groups; ++g) {
+    const V a = load(least + g * V::lanes), b = load(greatest + g * V::lanes);
+    if (!any(mask_or(le(a, e1), ge(b, e2)))) continue;
+    const int64_t end = (g + 1) * step < n ? (g + 1) * step : n;
+    for (i = g * step; i < end; i += V::lanes) {
+      const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
+      const V v = maybe_abs<magnitude>(load_partial(x + i, left, nan));
+      to_low += compress_store(to_low, lt(v, e1), v);
+      to_high += compress_store(to_high, gt(v, e2), v);
+      at_low.add(eq(v, e1));
+      at_high.add(eq(v, e2));
+    }
+  }
+  low.n_kept = to_low - low.kept;
+  high.n_kept = to_high - high.kept;
+  low.at_high += at_low.total();
+  high.at_low += at_high.total();
+  return odd.total() != 0 ? count_nan(x, n) : 0;
+}
+
 // Counts what lies below an interval and keeps what lies inside, without a branch. Returns the number of NaN.
 template <bool magnitude, bool ties, class T>
 int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
@@ -140,7 +245,7 @@ int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
   T* const begin = interval.kept + interval.n_kept;
   T* to = begin;
   LaneCount below_high, at_low, at_high;
-  auto odd = no_lanes(lo);
+  LaneCount odd;
   const auto take = [&](V v) {
     const auto below = lt(v, hi);
     below_high.add(below);
@@ -155,14 +260,15 @@ int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
     V v[4];
 #pragma GCC unroll 4
     for (int g = 0; g < 4; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
-    odd = mask_or(odd, mask_or(unordered(v[0], v[1]), unordered(v[2], v[3])));
+    odd.add(unordered(v[0], v[1]));
+    odd.add(unordered(v[2], v[3]));
 #pragma GCC unroll 4
     for (int g = 0; g < 4; ++g) take(v[g]);
   }
   for (; i < n; i += V::lanes) {
     const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
     const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
-    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    odd.add(mask_and(unordered(v, v), first_lanes(v, left)));
     take(v);
   }
   const int64_t kept = to - begin;
@@ -172,7 +278,7 @@ int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
   interval.below += at_most_low - at_low.total();
   interval.at_low += at_low.total();
   interval.at_high += at_high.total();
-  return any(odd) ? count_nan(x, n) : 0;
+  return odd.total() != 0 ? count_nan(x, n) : 0;
 }
 
 constexpr int kShared = 2;  // intervals between the tails that share one store
@@ -192,7 +298,7 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
     hi[c] = set1(intervals[c]->hi);
   }
   T* const begin = to;
-  auto odd = no_lanes(e1);
+  LaneCount odd;
   const auto take = [&](V v) {
     auto inside = mask_or(lt(v, e1), gt(v, e2));
 #pragma GCC unroll 4
@@ -214,14 +320,14 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
   int64_t i = 0;
   for (; i + 2 * V::lanes <= n; i += 2 * V::lanes) {
     const V v = maybe_abs<magnitude>(load(x + i)), w = maybe_abs<magnitude>(load(x + i + V::lanes));
-    odd = mask_or(odd, unordered(v, w));
+    odd.add(unordered(v, w));
     take(v);
     take(w);
   }
   for (; i < n; i += V::lanes) {
     const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
     const V v = maybe_abs<magnitude>(load_partial(x + i, left, set1(not_a_number<T>())));
-    odd = mask_or(odd, mask_and(unordered(v, v), first_lanes(v, left)));
+    odd.add(mask_and(unordered(v, v), first_lanes(v, left)));
     take(v);
   }
   for (int c = 0; c < centres; ++c) {
@@ -232,7 +338,7 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
   }
   low.at_high += at_e1.total();
   high.at_low += at_e2.total();
-  *n_nan = any(odd) ? count_nan(x, n) : 0;
+  *n_nan = odd.total() != 0 ? count_nan(x, n) : 0;
   return to - begin;
 }
 

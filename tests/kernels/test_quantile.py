@@ -101,25 +101,26 @@ def hard_sets(n: int) -> dict[str, Array]:
     }
 
 
-@pytest.mark.parametrize("n", [300, LARGE])
+@pytest.mark.parametrize("n", [300, 4608, 16_000, LARGE])
 @pytest.mark.parametrize("name", hard_sets(2))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_hard_sets_are_exact_and_need_no_fallback(target: Target, n: int, name: str, dtype: Any) -> None:
     x = hard_sets(n)[name].astype(dtype)
-    for q in (CALIBRATION, TAILS):
+    for q in (CALIBRATION, TAILS, [0.5]):
         assert_same_bits(quantile(target, x, q), expected(x, q))
         assert target._quantile_fallbacks(x, q, None, False) == 0
 
 
-@pytest.mark.parametrize("n", [100, 20_000, LARGE])
+@pytest.mark.parametrize("n", [100, 4608, 20_000, LARGE])
 @pytest.mark.parametrize("share", [0.001, 0.3, 1.0])
 def test_infinities_are_ordinary_values(target: Target, n: int, share: float) -> None:
     random = generator(n)
     x = random.standard_normal(n).astype(np.float32)
     x[random.random(n) < share / 2] = -np.inf
     x[random.random(n) < share / 2] = np.inf
-    desired = np.array([order_statistics(x, q) for q in CALIBRATION], np.float32)
-    assert_same_bits(quantile(target, x, CALIBRATION), desired)
+    for probabilities in (CALIBRATION, TAILS):
+        desired = np.array([order_statistics(x, q) for q in probabilities], np.float32)
+        assert_same_bits(quantile(target, x, probabilities), desired)
 
 
 def test_limits_between_finite_and_infinite(target: Target) -> None:
@@ -129,7 +130,7 @@ def test_limits_between_finite_and_infinite(target: Target) -> None:
     assert np.isnan(quantile(target, np.float32([-np.inf, np.inf]), 0.5))
 
 
-@pytest.mark.parametrize("n", [10, 20_000, LARGE])
+@pytest.mark.parametrize("n", [10, 4608, 20_000, LARGE])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999, 1.0])
 def test_nan_is_left_out_counted_or_propagated(target: Target, n: int, share: float) -> None:
     random = generator(n)
@@ -137,8 +138,10 @@ def test_nan_is_left_out_counted_or_propagated(target: Target, n: int, share: fl
     x[random.random(n) < share] = np.nan
     x[0] = np.nan
     rest = x[~np.isnan(x)]
-    desired = expected(rest, CALIBRATION) if rest.size else np.full(len(CALIBRATION), np.nan, np.float32)
-    assert_same_bits(quantile(target, x, CALIBRATION, nan_policy="ignore"), desired)
+    for q in (CALIBRATION, TAILS):
+        desired = expected(rest, q) if rest.size else np.full(len(q), np.nan, np.float32)
+        assert_same_bits(quantile(target, x, q, nan_policy="ignore"), desired)
+        assert target._quantile_fallbacks(x, q, None, False) == 0
     assert np.isnan(quantile(target, x, CALIBRATION, nan_policy="propagate")).all()
     with pytest.raises(ValueError, match=rf"x \(float32, shape \({n},\)\) holds {n - rest.size} NaN"):
         quantile(target, x, CALIBRATION)
