@@ -17,8 +17,9 @@
 //     exact remainder and a correctly rounded reciprocal give the correctly rounded quotient.
 // The theorem wants remainders free of underflow. Where |x / scale| >= 1/4 they are multiples of 2^-48 * scale, which
 // is a normal number for scale >= kLeastFastScale; below 1/4 every step stays below 1/2, and the level is the zero
-// point whatever the bits. So denormals may be flushed meanwhile: they are slow to compute with. For scales out of the
-// range the quotient is divided, denormals kept.
+// point whatever the bits. So denormals may be flushed meanwhile: they are slow to compute with. The same bound lets a
+// division flush them, which is what an instruction set without fma does. For scales out of the range the quotient is
+// divided, denormals kept.
 #pragma once
 
 #include "kernels/iterate.inl.h"
@@ -353,8 +354,6 @@ void walk(const ElementwisePlan& plan, const RoundArguments& arguments, void* sc
   RoundWalk<Kernel>(plan, arguments, scratch)();
 }
 
-// Without fma in hardware, dividing is the faster way to the same bits.
-constexpr bool kMultiplies = kLanes > 1;
 constexpr int64_t kFlushFrom = 1024;  // elements that make a change of the floating-point mode worth its cost
 
 template <bool divide, template <bool, class, class...> class Kernel, class... Rest>
@@ -374,14 +373,11 @@ void walk_dtype(const ElementwisePlan& plan, const RoundArguments& a, void* scra
 // Walks with Kernel<divide, element of the input, Rest...>.
 template <template <bool, class, class...> class Kernel, class... Rest>
 void walk_float(const ElementwisePlan& plan, const RoundArguments& a, void* scratch) {
-  if constexpr (kMultiplies) {
-    if (!a.true_divide) {
-      if (plan.size < kFlushFrom) return walk_dtype<false, Kernel, Rest...>(plan, a, scratch);
-      const FlushDenormals mode;
-      return walk_dtype<false, Kernel, Rest...>(plan, a, scratch);
-    }
-  }
-  walk_dtype<true, Kernel, Rest...>(plan, a, scratch);
+  constexpr bool divides = !kFusedMultiplyAdd;  // the faster way to the same bits
+  if (a.true_divide) return walk_dtype<true, Kernel, Rest...>(plan, a, scratch);
+  if (plan.size < kFlushFrom) return walk_dtype<divides, Kernel, Rest...>(plan, a, scratch);
+  const FlushDenormals mode;
+  walk_dtype<divides, Kernel, Rest...>(plan, a, scratch);
 }
 
 void quantize_linear(const ElementwisePlan* plan, const RoundArguments* arguments, void* scratch) noexcept {

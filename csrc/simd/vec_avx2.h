@@ -35,6 +35,7 @@ struct vi32 {
 constexpr int kLanes = 8;
 constexpr int kLanes64 = 4;
 constexpr int kHalves = 2;
+constexpr bool kFusedMultiplyAdd = true;
 
 // Row m moves the lanes whose bits are set in m to the front, for _mm256_permutevar8x32. A double takes two
 // neighbouring lanes.

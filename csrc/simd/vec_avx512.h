@@ -35,6 +35,7 @@ struct vi32 {
 constexpr int kLanes = 16;
 constexpr int kLanes64 = 8;
 constexpr int kHalves = 2;
+constexpr bool kFusedMultiplyAdd = true;
 
 // Constants
 QS_INLINE vf32 set1(float x) { return {_mm512_set1_ps(x)}; }

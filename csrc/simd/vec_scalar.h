@@ -33,6 +33,7 @@ struct vi32 {
 constexpr int kLanes = 1;
 constexpr int kLanes64 = 1;
 constexpr int kHalves = 1;
+constexpr bool kFusedMultiplyAdd = false;
 
 // Constants
 QS_INLINE vf32 set1(float x) { return {x}; }

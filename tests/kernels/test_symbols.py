@@ -1,4 +1,4 @@
-"""Objects compiled for an instruction set export their table and nothing else.
+"""Objects compiled for an instruction set export their table and nothing else, and keep to that instruction set.
 
 A weak symbol -- an inline function or template compiled for several instruction sets -- leaves one copy in the binary,
 and it may be the one that old CPUs cannot run. The objects are built here with the flags of the real build, so the
@@ -7,7 +7,7 @@ check needs no build tree.
 
 from __future__ import annotations
 
-import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +17,17 @@ import pytest
 
 # What the compiler may call on its own, and the C mathematics of the scalar kernels.
 ALLOWED = {"memcpy", "memmove", "memset", "fma", "fmaf", "rint", "rintf", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+
+# Mnemonics that came after SSE2: those of AVX all begin with v; then SSE3, SSSE3, SSE4.1, SSE4.2 with popcnt, and BMI.
+# tzcnt is left out: it is how assemblers spell "rep bsf", which old CPUs run as bsf.
+LATER = re.compile(
+    r"v\w+|addsub\w+|h(add|sub)p[sd]|lddqu|mov(ddup|s[hl]dup)|fisttp\w*|monitor|mwait"
+    r"|pabs[bwd]|palignr|phadd\w+|phsub\w+|pmaddubsw|pmulhrsw|pshufb|psign[bwd]"
+    r"|p?blend\w+|dpp[sd]|extractps|insertps|movntdqa|mpsadbw|packusdw|pcmpeqq|pextr[bdq]|phminposuw|pinsr[bdq]"
+    r"|pm(ax|in)(sb|sd|ud|uw)|pmov[sz]x\w+|pmuldq|pmulld|ptest|round[ps][sd]"
+    r"|crc32\w?|pcmp[ei]str[im]|pcmpgtq|popcnt\w?"
+    r"|andn|bextr|bls[ir]|blsmsk|bzhi|lzcnt\w?|movbe\w?|mulx|pdep|pext|rorx|sarx|shlx|shrx"
+)
 
 
 def tool(name: str) -> str:
@@ -48,9 +59,16 @@ def symbols(path: Path) -> list[tuple[str, str]]:
     return [(line.split()[1], line.split()[0]) for line in lines]
 
 
-def test_every_object_exports_exactly_its_table(repository: Path, objects: list[Path]) -> None:
-    isas = ["avx512", "avx2", "scalar"] if platform.machine() in ("x86_64", "AMD64") else ["scalar"]
-    expected = {f"qs_{isa}_{family}" for isa in isas for family in families(repository)}
+def mnemonics(path: Path) -> set[str]:
+    command = [tool("objdump"), "--disassemble", "--no-show-raw-insn", path]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^ *[0-9a-f]+:\t(\w+)", listing, re.MULTILINE))
+
+
+def test_every_object_exports_exactly_its_table(
+    repository: Path, objects: list[Path], instruction_sets: tuple[str, ...]
+) -> None:
+    expected = {f"qs_{isa}_{family}" for isa in instruction_sets for family in families(repository)}
     assert expected
     exported = set()
     for path in objects:
@@ -61,6 +79,18 @@ def test_every_object_exports_exactly_its_table(repository: Path, objects: list[
         assert {name for kind, name in names if kind == "U"} <= ALLOWED
         exported.add(table)
     assert exported == expected
+
+
+def test_sse2_objects_run_on_every_x86_64(objects: list[Path], instruction_sets: tuple[str, ...]) -> None:
+    """No instruction of the SSE2 objects is later than SSE2; the same search finds some in each AVX2 object."""
+    later: dict[str, list[set[str]]] = {"sse2": [], "avx2": []}
+    for path in objects:
+        isa = path.name.split(".")[0]
+        if isa in later:
+            later[isa].append({name for name in mnemonics(path) if LATER.fullmatch(name)})
+    assert bool(later["sse2"]) == ("sse2" in instruction_sets)
+    assert not any(later["sse2"]), set().union(*later["sse2"])
+    assert all(later["avx2"])
 
 
 def test_the_check_sees_a_weak_symbol(tmp_path: Path) -> None:
