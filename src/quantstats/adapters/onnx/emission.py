@@ -154,11 +154,21 @@ class _Emission:
                 after=quantized,
             )
         dequantized = self._dequantize(place.tensor, quantized, pair, after=quantized)
-        self._rewire(place.readers, place.tensor, dequantized, pair.stored)
+        read = dequantized if stored.axis is None else self._unfused(place.tensor, dequantized)
+        self._rewire(place.readers, place.tensor, read, pair.stored)
         if place.model_output:
             self._replace_output(value, dequantized)
         if source is not value:
             self._remove_unread(value)
+
+    def _unfused(self, tensor: str, dequantized: ir.Value) -> ir.Value:
+        """The dequantized tensor for readers that must not become integer kernels.
+
+        onnxruntime fuses a convolution or MatMul whose input has a scale per channel, and its kernel then refuses to
+        run. A maximum of one operand is itself, and no clean-up removes it.
+        """
+        node = ir.node("Max", [dequantized], name=self._node_names.unique(f"{tensor}_unfused"))
+        return self._append(node, f"{tensor}_unfused", ir.DataType.FLOAT, dequantized.shape, after=dequantized)
 
     def _without_clamps(self, value: ir.Value, place: Place, stored: StoredLevels) -> tuple[ir.Value, StoredLevels]:
         """The tensor before the Relu and Clip that end in ``value``, and the levels that hold what they let pass.
