@@ -126,7 +126,9 @@ class AdvancedQuantizationParameters(TwinDataclass):
     :param activations_range_estimator_params: how the ranges of activations are estimated.
     :param weights_range_estimator_params: how the ranges of weights are estimated.
     :param bias_correction_params: see `AdvancedBiasCorrectionParameters`.
-    :param backend_params: settings that only one adapter understands, by name.
+    :param backend_params: settings that only one adapter understands, by name; an unknown name is an error. The ONNX
+        adapter takes ``"num_threads"`` (threads of onnxruntime in calibration) and ``"external_data_dir"`` (directory
+        of the external data of an ``onnx.ModelProto``).
     :raises ParameterError: a value has the wrong type.
     """
 

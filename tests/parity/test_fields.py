@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 import quantstats as qs
-from quantstats.adapters.onnx import OnnxAdapter
+from quantstats.adapters.onnx import OnnxAdapter, running
 from quantstats.adapters.protocol import Array
 from quantstats.errors import ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset, Subgraph, TargetDevice
@@ -321,6 +321,43 @@ def test_range_estimators_of_activations_and_weights() -> None:
     for node in int8.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in weights(int8):
             np.testing.assert_allclose(known[node.input[1]], 0.05 / 127, rtol=1e-6)
+
+
+def test_backend_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ONNX adapter takes the threads of onnxruntime and the directory of external data, and nothing else."""
+    asked = []
+
+    class Watched(running.Session):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            asked.append(options["num_threads"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(running, "Session", Watched)
+    expected = quantized(small_cnn())
+    onnx.save(small_cnn(), tmp_path / "model.onnx", save_as_external_data=True, size_threshold=16)
+    without_data = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    settings = {"num_threads": 1, "external_data_dir": tmp_path}
+    found = quantized(without_data, backend_params=settings)
+    assert asked == [None, 1]
+    assert weights(found).keys() == weights(expected).keys()
+    for name, levels in weights(expected).items():
+        np.testing.assert_array_equal(weights(found)[name], levels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"threads": 1},
+            "backend_params has 'threads', which the ONNX adapter does not know; it takes 'external_data_",
+        ),
+        ({"num_threads": 0}, "num_threads=0 is not an integer of at least 1"),
+        ({"external_data_dir": "nowhere"}, "external_data_dir='nowhere' is no directory"),
+    ],
+)
+def test_backend_params_that_cannot_be_honoured(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        quantized(small_cnn(), backend_params=settings)
 
 
 # -- arguments of the driver -------------------------------------------------------------------------------------------

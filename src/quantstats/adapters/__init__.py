@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, cast
 
 from quantstats.adapters.protocol import ModelAdapter
-from quantstats.errors import ModelError, UnsupportedModelError
+from quantstats.errors import ModelError, ParameterError, UnsupportedModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class _Framework:
     :param types: Top-level package and name of the model classes.
     :param adapter: Module and class of the adapter; the class takes the model or the path.
     :param extra: The extra of the distribution that installs what the adapter needs.
+    :param settings: The keys of ``backend_params`` that the adapter takes, as keyword arguments of the same names.
     """
 
     name: str
@@ -28,6 +30,7 @@ class _Framework:
     types: tuple[tuple[str, str], ...]
     adapter: tuple[str, str]
     extra: str
+    settings: tuple[str, ...]
 
 
 _FRAMEWORKS = (
@@ -37,20 +40,36 @@ _FRAMEWORKS = (
         types=(("onnx", "ModelProto"), ("onnx_ir", "Model")),
         adapter=("quantstats.adapters.onnx", "OnnxAdapter"),
         extra="onnx",
+        settings=("external_data_dir", "num_threads"),
     ),
 )
+_PARAMS = "AdvancedQuantizationParameters.backend_params"
 _PROTOCOL = ("graph", "constant", "run", "emit")
 
 
-def adapter_for(model: Any) -> ModelAdapter[Any]:
+def adapter_for(model: Any, settings: Mapping[str, Any] | None = None) -> ModelAdapter[Any]:
     """Return the adapter of a model: a path, a framework's model object, or an adapter, which is returned as it is.
 
+    :param settings: What only this adapter understands, by name: the ``backend_params`` of a quantization.
+    :raises ParameterError: if the adapter knows no setting of a name, or refuses a value.
     :raises UnsupportedModelError: if no adapter knows the model; the message lists what is known.
     :raises ModelError: if the framework is not installed, or the adapter cannot read the model.
     """
     if not isinstance(model, type) and all(callable(getattr(model, method, None)) for method in _PROTOCOL):
+        if settings:
+            raise ParameterError(
+                f"{_PARAMS} has {_quoted(settings)}, but the model is an adapter already; give it its settings when it "
+                "is made, and leave backend_params empty"
+            )
         return cast(ModelAdapter[Any], model)
     framework = _framework_of(model)
+    settings = {} if settings is None else settings
+    unknown = [name for name in settings if name not in framework.settings]
+    if unknown:
+        raise ParameterError(
+            f"{_PARAMS} has {_quoted(unknown)}, which the {framework.name} adapter does not know; it takes "
+            f"{_quoted(framework.settings)}"
+        )
     module, name = framework.adapter
     try:
         adapter = getattr(importlib.import_module(module), name)
@@ -59,7 +78,11 @@ def adapter_for(model: Any) -> ModelAdapter[Any]:
             f"reading {framework.name} models needs the package {error.name!r}; "
             f"install it with: pip install 'quantstats-native[{framework.extra}]'"
         ) from error
-    return cast(ModelAdapter[Any], adapter(model))
+    return cast(ModelAdapter[Any], adapter(model, **settings))
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _framework_of(model: Any) -> _Framework:

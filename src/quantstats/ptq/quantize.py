@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from quantstats._validation import check_count, check_instance, check_member
@@ -51,7 +53,11 @@ def quantize(
     :raises NothingToQuantizeError: if no operation is left to quantize.
     :raises ModelError: if the model cannot be read or run.
     """
-    adapter = adapter_for(model)
+    settings: Mapping[str, Any] = {}
+    if isinstance(advanced_parameters, AdvancedQuantizationParameters):
+        settings = advanced_parameters.backend_params
+        advanced_parameters = dataclasses.replace(advanced_parameters, backend_params={})
+    adapter = adapter_for(model, settings)
     plan = make_plan(
         adapter,
         calibration_dataset,
@@ -147,6 +153,6 @@ def _check(
         )
     if advanced.backend_params:
         raise ParameterError(
-            f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, which "
-            "no adapter understands; leave it empty"
+            f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, but "
+            "the adapter is made already; give it its settings when it is made, and leave backend_params empty"
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
 
+from quantstats._validation import check_count
 from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, clean_model
 from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.graph import build_graph
@@ -28,7 +30,10 @@ class OnnxAdapter:
     :param model: Path of an ONNX file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``. It is never changed.
     :param num_threads: Threads of onnxruntime; ``None`` takes ``QUANTSTATS_NUM_THREADS`` where it is set, else what
         onnxruntime chooses.
+    :param external_data_dir: Directory of the external data files of an ``onnx.ModelProto`` or a path; ``None``
+        takes the directory of the path.
     :param external_data_threshold: Total size of the constants in bytes from which they stay memory-mapped files.
+    :raises ParameterError: if ``num_threads`` is no positive integer, or ``external_data_dir`` no directory.
     :raises ModelError: if the model cannot be read or loaded.
     :raises UnsupportedModelError: if it is quantized already, older than opset 10, or float32 nowhere.
     """
@@ -38,9 +43,12 @@ class OnnxAdapter:
         model: OnnxModel,
         *,
         num_threads: int | None = None,
+        external_data_dir: str | os.PathLike[str] | None = None,
         external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     ) -> None:
-        loaded = load_model(model)
+        if num_threads is not None:
+            check_count("backend_params", "num_threads", num_threads, least=1)
+        loaded = load_model(model, external_data_dir=external_data_dir)
         self._form = loaded.form
         self._clean = clean_model(loaded, external_data_threshold=external_data_threshold)
         self._graph = build_graph(self._clean)

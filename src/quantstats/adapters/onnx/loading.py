@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from quantstats.adapters.onnx.runtime import one_line
-from quantstats.errors import ModelError, UnsupportedModelError
+from quantstats.errors import ModelError, ParameterError, UnsupportedModelError
 
 OnnxModel: TypeAlias = "str | os.PathLike[str] | onnx.ModelProto | ir.Model"
 
@@ -62,9 +62,12 @@ class LoadedModel:
     source: str
 
 
-def load_model(model: OnnxModel) -> LoadedModel:
+def load_model(model: OnnxModel, *, external_data_dir: str | os.PathLike[str] | None = None) -> LoadedModel:
     """Read a floating-point model.
 
+    :param external_data_dir: Where the external data of a path or an ``onnx.ModelProto`` are; ``None`` takes the
+        directory of the path. An ``onnx_ir.Model`` knows by itself.
+    :raises ParameterError: if that is no directory, or the model an ``onnx_ir.Model``.
     :raises ModelError: if the file or its external data cannot be read, or it is not an ONNX model.
     :raises UnsupportedModelError: if the model is quantized already, has an opset older than 10, or is float32 nowhere.
     :raises TypeError: if ``model`` is none of the forms.
@@ -80,11 +83,24 @@ def load_model(model: OnnxModel) -> LoadedModel:
         raise TypeError(
             f"model is a {type(model).__name__}; give the path of an ONNX file, an onnx.ModelProto or an onnx_ir.Model"
         )
+    if external_data_dir is not None:
+        _read_external_data_from(Path(external_data_dir), loaded)
     _check_opset(loaded)
     _check_external_data(loaded)
     _check_not_quantized(loaded)
     _check_float_type(loaded)
     return loaded
+
+
+def _read_external_data_from(directory: Path, loaded: LoadedModel) -> None:
+    if not directory.is_dir():
+        raise ParameterError(f"external_data_dir={str(directory)!r} is no directory; give the one that holds the files")
+    if loaded.form is ModelForm.IR:
+        raise ParameterError(
+            f"external_data_dir={str(directory)!r} is for paths and onnx.ModelProto; an onnx_ir.Model knows where its "
+            "data are: use onnx_ir.external_data.set_base_dir()"
+        )
+    ir.external_data.set_base_dir(loaded.model.graph, directory)
 
 
 def _from_path(path: Path) -> ir.Model:
