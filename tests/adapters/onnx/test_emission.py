@@ -357,11 +357,29 @@ def test_sixteen_bit_activations(opset: int, domain: str) -> None:
     assert sqnr(expected, run(emitted, FEEDS)["y"]) > sqnr(expected, run(eight, FEEDS)["y"])
 
 
-def test_sixteen_bit_levels_that_cannot_be_clipped_are_refused() -> None:
-    adapter = OnnxAdapter(small_cnn(opset=21))
-    plan = min_max_plan(adapter, FEEDS, activations=QuantizationParameters(num_bits=16, narrow_range=True))
-    with pytest.raises(ParameterError, match="'x' has the levels 1 to 65535"):
-        adapter.emit(plan)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_narrow_sixteen_bit_levels_are_clipped_in_floating_point(per_channel: bool) -> None:
+    """onnxruntime has no Clip of uint16; a value beyond the range must not get the level that the range leaves out."""
+    b = ModelBuilder(21)
+    b.op("Conv", b.input("x", "batch", 3, 8, 8), b.noise(4, 3, 1, 1, name="w"), out="y")
+    b.output("y")
+    adapter = OnnxAdapter(b.build())
+    wide = QuantizationParameters(num_bits=16, narrow_range=True, per_channel=per_channel)
+    plan = min_max_plan(adapter, FEEDS, activations=wide)
+    emitted = adapter.emit(plan)
+    outside = {"x": FEEDS["x"] * 3}
+    (levels,) = run(emitted_with(emitted, "x_quantized"), outside, outputs=["x_quantized"]).values()
+    assert levels.dtype == np.uint16
+    assert (levels.min(), levels.max()) == (1, 65535)
+    expected = fake_quantized(b.build(), plan, outside)["y"]
+    np.testing.assert_allclose(run(emitted, outside)["y"], expected, rtol=0, atol=output_step(plan, "y") + 1e-5)
+
+
+def emitted_with(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
+    """The model with one more output."""
+    tapped = onnx.ModelProto.FromString(model.SerializeToString())
+    tapped.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return tapped
 
 
 @pytest.mark.parametrize("mode", QuantizationMode)

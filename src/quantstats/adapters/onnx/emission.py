@@ -123,6 +123,9 @@ class _Emission:
         if value is None:
             raise ParameterError(f"the plan quantizes tensor {place.tensor!r}, which is no activation of the model")
         source, stored = self._without_clamps(value, place, pair.stored)
+        clips_integers = stored.has_integer_clip
+        if not stored.saturates and not clips_integers:
+            source = self._clipped_to_levels(place.tensor, source, stored)
         quantized = self._append(
             ir.node(
                 "QuantizeLinear",
@@ -136,12 +139,7 @@ class _Emission:
             source.shape,
             after=source,
         )
-        if not stored.saturates:
-            if not stored.has_integer_clip:
-                raise ParameterError(
-                    f"the quantizer of {place.tensor!r} has the levels {stored.low} to {stored.high} of "
-                    f"{stored.dtype.name.lower()}, which ONNX cannot clip to; use all 16-bit levels or 8 bits"
-                )
+        if not stored.saturates and clips_integers:
             low, high = (
                 self._constant(f"{place.tensor}_{end}", np.array(level, stored.dtype.numpy()))
                 for end, level in (("low", stored.low), ("high", stored.high))
@@ -160,6 +158,27 @@ class _Emission:
             self._replace_output(value, dequantized)
         if source is not value:
             self._remove_unread(value)
+
+    def _clipped_to_levels(self, tensor: str, source: ir.Value, stored: StoredLevels) -> ir.Value:
+        """The floating-point tensor between the values of the lowest and the highest level.
+
+        Clipping commutes with rounding, since rounding is monotonic. No 16-bit kernel is kept from fusing by it.
+        """
+        if stored.axis is not None and source.shape is None:
+            raise ParameterError(
+                f"the quantizer of {tensor!r} has the levels {stored.low} to {stored.high} of "
+                f"{stored.dtype.name.lower()} for each channel, but the model does not tell the rank of the tensor; "
+                "use narrow_range=False or per_channel=False"
+            )
+        zero = stored.zero_point.astype(np.int64)
+        for op_type, level, end in (("Min", stored.high, "high"), ("Max", stored.low, "low")):
+            limit = ((level - zero) * stored.scale.astype(np.float64)).astype(np.float32)
+            if stored.axis is not None and source.shape is not None:
+                limit = limit.reshape(-1, *(1,) * (source.shape.rank() - stored.axis - 1))
+            bound = self._constant(f"{tensor}_{end}", limit)
+            node = ir.node(op_type, [source, bound], name=self._node_names.unique(f"{tensor}_{op_type}"))
+            source = self._append(node, f"{tensor}_{op_type}", ir.DataType.FLOAT, source.shape, after=source)
+        return source
 
     def _unfused(self, tensor: str, dequantized: ir.Value) -> ir.Value:
         """The dequantized tensor for readers that must not become integer kernels.
