@@ -89,6 +89,18 @@ QS_INLINE bool any(mf32 a) { return to_bits(a) != 0; }
 QS_INLINE bool any(mf64 a) { return to_bits(a) != 0; }
 QS_INLINE int popcount(mf32 a) { return ones(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return ones(to_bits(a)); }
+struct LaneCount {
+  __m128i v = _mm_setzero_si128();
+  QS_INLINE void add(mf32 a) { v = _mm_sub_epi32(v, _mm_castps_si128(a.m)); }
+  QS_INLINE void add(mf64 a) { v = _mm_sub_epi64(v, _mm_castpd_si128(a.m)); }
+  QS_INLINE int64_t total() const {
+    int32_t lane[4];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lane), v);
+    int64_t sum = 0;
+    for (const int32_t n : lane) sum += n;
+    return sum;
+  }
+};
 
 // Loads and stores
 QS_INLINE __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
