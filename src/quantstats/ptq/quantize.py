@@ -14,6 +14,7 @@ from quantstats.errors import ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.ptq.calibration import observe
 from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.estimators import check_estimators
 from quantstats.ptq.placement import place
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.progress import Progress, reporting
@@ -103,6 +104,7 @@ def make_plan(
         quantize_outputs=advanced.quantize_outputs,
         ignored_scope=ignored_scope,
     )
+    check_estimators(plan, advanced)
     batchwise = advanced.batchwise_statistics
     if batchwise is None:
         batchwise = dataset.batch_size > 1
