@@ -340,6 +340,12 @@ struct FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
+// When it dies, only the lower 128 bits of the vector registers are in use.
+struct CleanUpperHalves {
+  CleanUpperHalves() {}
+  ~CleanUpperHalves() { _mm256_zeroupper(); }
+};
+
 QS_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

@@ -197,6 +197,10 @@ struct FlushDenormals {
   FlushDenormals() {}
 };
 
+struct CleanUpperHalves {
+  CleanUpperHalves() {}
+};
+
 QS_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace

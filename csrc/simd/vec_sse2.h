@@ -393,6 +393,10 @@ struct FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
 
+struct CleanUpperHalves {
+  CleanUpperHalves() {}
+};
+
 QS_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace
