@@ -257,6 +257,7 @@ int make_intervals(const Probabilities& p, const T* sample, int64_t m, int64_t c
     Interval<T>& v = intervals[i];
     v.has_low = v.bracket.low >= 0;
     v.has_high = v.bracket.high < m;
+    v.sparse = (v.bracket.high - v.bracket.low) * 64 <= m * kLikely / 2;
     if (v.has_low) low_rank[n_low++] = v.bracket.low;
     if (v.has_high) high_rank[n_high++] = v.bracket.high;
   }

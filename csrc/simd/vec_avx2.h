@@ -89,6 +89,7 @@ QS_INLINE bool any(mf32 a) { return to_bits(a) != 0; }
 QS_INLINE bool any(mf64 a) { return to_bits(a) != 0; }
 QS_INLINE int popcount(mf32 a) { return __builtin_popcount(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return __builtin_popcount(to_bits(a)); }
+QS_INLINE int64_t first_one(uint64_t bits) { return static_cast<int64_t>(_tzcnt_u64(bits)); }
 struct LaneCount {
   __m256i v = _mm256_setzero_si256();
   QS_INLINE void add(mf32 a) { v = _mm256_sub_epi32(v, _mm256_castps_si256(a.m)); }

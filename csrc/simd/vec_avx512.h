@@ -71,6 +71,7 @@ QS_INLINE bool any(mf32 a) { return a.m != 0; }
 QS_INLINE bool any(mf64 a) { return a.m != 0; }
 QS_INLINE int popcount(mf32 a) { return __builtin_popcount(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return __builtin_popcount(to_bits(a)); }
+QS_INLINE int64_t first_one(uint64_t bits) { return static_cast<int64_t>(_tzcnt_u64(bits)); }
 struct LaneCount {
   __m512i v = _mm512_setzero_si512();
   QS_INLINE void add(mf32 a) { v = _mm512_mask_sub_epi32(v, a.m, v, _mm512_set1_epi32(-1)); }

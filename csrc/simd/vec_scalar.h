@@ -119,6 +119,8 @@ QS_FLOAT_OPS(vf32, mf32)
 QS_FLOAT_OPS(vf64, mf64)
 #undef QS_FMA
 #undef QS_FLOAT_OPS
+// The index of the lowest bit that is set; 64 if there is none.
+QS_INLINE int first_one(uint64_t bits) { return bits ? __builtin_ctzll(bits) : 64; }
 struct LaneCount {
   int64_t v = 0;
   QS_INLINE void add(mf32 a) { v += a.m; }
