@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from quantstats.adapters.protocol import Array
 from quantstats.errors import ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset, Subgraph, TargetDevice
 from quantstats.ptq.quantize import make_plan
-from quantstats.range_estimator import RangeEstimatorParameters, StatisticsCollectorParameters
+from quantstats.range_estimator import AggregatorType as A
+from quantstats.range_estimator import (
+    RangeEstimatorParameters,
+    StatisticsCollectorParameters,
+)
+from quantstats.range_estimator import RangeEstimatorParametersSet as Set
+from quantstats.range_estimator import StatisticsType as S
 
 from ..adapters.onnx.models import ModelBuilder, small_cnn
 from ..adapters.onnx.quantization import executed_types, run, sqnr
@@ -358,6 +364,99 @@ def test_backend_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_backend_params_that_cannot_be_honoured(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         quantized(small_cnn(), backend_params=settings)
+
+
+STATISTICS: dict[S, Callable[[Array, float], float]] = {
+    S.MAX: lambda x, _: np.max(np.abs(x)),  # a symmetric range is as wide as the largest magnitude
+    S.ABS_MAX: lambda x, _: np.max(np.abs(x)),
+    S.QUANTILE: lambda x, p: np.quantile(x, 1 - p),
+    S.ABS_QUANTILE: lambda x, p: np.quantile(np.abs(x), 1 - p),
+    S.MEAN: lambda x, _: np.mean(x),
+    S.MIN: lambda x, _: np.min(x),
+}
+AGGREGATORS: dict[A, Callable[[Array], float]] = {
+    A.MAX: np.max,
+    A.MIN: np.min,
+    A.MEAN: np.mean,
+    A.MEDIAN: np.median,
+    A.MEAN_NO_OUTLIERS: lambda v: np.mean(_inliers(v)),
+    A.MEDIAN_NO_OUTLIERS: lambda v: np.median(_inliers(v)),
+}
+PROBABILITY = 0.2
+
+
+def _inliers(values: Array) -> Array:
+    low, high = np.quantile(values, [PROBABILITY, 1 - PROBABILITY])
+    found: Array = values[(values >= low) & (values <= high)]
+    return found
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS, ids=lambda a: a.name)
+@pytest.mark.parametrize("statistic", STATISTICS, ids=lambda s: s.name)
+def test_statistics_type_and_aggregator_type(statistic: S, aggregator: A) -> None:
+    """The scale of the input is the aggregated statistic divided by the highest level."""
+    data = [{"x": sample["x"] + 5} for sample in samples()]  # the statistics of both signs are positive
+    data[0]["x"][0, 0, 0, 0] = -1.0  # and the range is signed
+    least = StatisticsCollectorParameters(S.MIN, A.MIN)
+    branch = StatisticsCollectorParameters(statistic, aggregator, quantile_outlier_prob=PROBABILITY)
+    params = RangeEstimatorParameters(min=least, max=branch)
+    scale, zero = activation_parameters(quantized(small_cnn(), data, activations_range_estimator_params=params))[
+        "x_quantized"
+    ]
+    of_samples = np.array([STATISTICS[statistic](sample["x"].astype(np.float64), PROBABILITY) for sample in data])
+    assert int(zero) == 128
+    expected = max(float(AGGREGATORS[aggregator](of_samples)), 8e-5)  # the least that a symmetric range reaches
+    assert float(scale) == pytest.approx(expected / 127, rel=1e-6)
+
+
+def test_quantile_outlier_prob() -> None:
+    """A larger probability clips more."""
+    scales = []
+    for probability in (1e-4, 1e-2, 0.2):
+        branch = StatisticsCollectorParameters(S.QUANTILE, A.MEAN, quantile_outlier_prob=probability)
+        params = RangeEstimatorParameters(min=branch, max=branch)
+        int8 = quantized(small_cnn(), activations_range_estimator_params=params)
+        scales.append(float(activation_parameters(int8)["x_quantized"][0]))
+    assert scales[0] > scales[1] > scales[2]
+
+
+def test_raw_and_histogram() -> None:
+    """Where levels are few, the range with the least error clips the tails."""
+    scales = {
+        name: activation_parameters(
+            quantized(
+                small_cnn(),
+                activations_range_estimator_params=getattr(Set, name),
+                activations_quantization_params=Parameters(num_bits=4),
+            )
+        )["x_quantized"][0]
+        for name in ("HISTOGRAM", "MINMAX")
+    }
+    assert scales["HISTOGRAM"] < 0.9 * scales["MINMAX"]
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic", "aggregator"),
+    [
+        ("MINMAX", S.MAX, A.MAX),
+        ("MEAN_MINMAX", S.MAX, A.MEAN),
+        ("MEDIAN_MINMAX", S.MAX, A.MEDIAN),
+        ("MEAN_NO_OUTLIERS_MINMAX", S.MAX, A.MEAN_NO_OUTLIERS),
+        ("MEAN_QUANTILE", S.QUANTILE, A.MEAN),
+    ],
+)
+def test_sets_of_parameters(name: str, statistic: S, aggregator: A) -> None:
+    """A set gives the model that its two branches, written out, give; no two sets give the same."""
+    low = S.MIN if statistic is S.MAX else statistic
+    aggregated = A.MIN if aggregator is A.MAX else aggregator
+    written = RangeEstimatorParameters(
+        min=StatisticsCollectorParameters(low, aggregated), max=StatisticsCollectorParameters(statistic, aggregator)
+    )
+    found = quantized(small_cnn(), activations_range_estimator_params=getattr(Set, name))
+    assert found == quantized(small_cnn(), activations_range_estimator_params=written)
+    for other in ("MINMAX", "MEAN_MINMAX", "MEDIAN_MINMAX", "MEAN_QUANTILE", "HISTOGRAM"):
+        if other != name:
+            assert found != quantized(small_cnn(), activations_range_estimator_params=getattr(Set, other))
 
 
 # -- arguments of the driver -------------------------------------------------------------------------------------------
