@@ -89,6 +89,8 @@ QS_INLINE bool any(mf32 a) { return to_bits(a) != 0; }
 QS_INLINE bool any(mf64 a) { return to_bits(a) != 0; }
 QS_INLINE int popcount(mf32 a) { return ones(to_bits(a)); }
 QS_INLINE int popcount(mf64 a) { return ones(to_bits(a)); }
+// bsf is undefined for 0.
+QS_INLINE int64_t first_one(uint64_t bits) { return bits ? __builtin_ctzll(bits) : 64; }
 struct LaneCount {
   __m128i v = _mm_setzero_si128();
   QS_INLINE void add(mf32 a) { v = _mm_sub_epi32(v, _mm_castps_si128(a.m)); }
