@@ -155,3 +155,13 @@ def ordered(x: Array) -> NDArray[np.int64]:
     """Integers that count the float32 numbers from zero, so that a difference is in units in the last place."""
     bits = np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+@pytest.mark.parametrize("aggregator", [A.MEAN_NO_OUTLIERS, A.MEDIAN_NO_OUTLIERS], ids=lambda a: a.name)
+def test_two_samples_differ_on_purpose(nncf: SimpleNamespace, aggregator: AggregatorType) -> None:
+    """Each of two lies outside the quantiles between them: nncf drops both and finds 0, here both count."""
+    samples = [np.full((1, 3, 2, 2), value, np.float32) for value in (1.0, 2.0)]
+    for bound in ours(S.MAX, aggregator, samples, "per tensor", 0.01):
+        assert bound.item() == 1.5
+    values = reduced(nncf, S.MAX, samples, (0, 1, 2, 3), 0.01)
+    assert aggregated(nncf, aggregator, values, (0,), 0.01).item() == 0
