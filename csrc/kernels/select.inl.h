@@ -1,13 +1,14 @@
 // Exact quantiles of whole sets: order statistics by sampled brackets.
 //
-// A set of up to kDirect elements is copied to scratch and selected there. A larger one is read once: a jittered sample
-// of about 4 sqrt(n) elements brackets every wanted rank by an open interval whose edges are elements of the set; the
-// read counts what lies below each interval and keeps what lies inside, and the answer is selected among the few
-// elements kept. A rank that falls on the edge of its bracket is answered by the number of elements equal to the edge.
-// The brackets are five standard deviations wide; a rank outside them, or an interval that overflows its buffer, falls
-// back to radix selection on order-preserving keys: right, linear, slow, and counted. The sample is drawn by a
-// counter-based generator, so every instruction set takes the same way; what is kept and counted is exact, so the
-// result would not depend on the sample anyway.
+// A set of up to kDirect elements is copied to scratch and selected there (select_memory.inl.h), unless only a few of
+// its extremes are wanted: these follow from minima and maxima of its parts, in place. A larger one is read once
+// (select_read.inl.h): a jittered sample brackets every wanted rank by an open interval whose edges are elements of the
+// set; the read counts what lies below each interval and keeps what lies inside, and the answer is selected among the
+// few elements kept. A rank that falls on the edge of its bracket is answered by the number of elements equal to the
+// edge. The brackets are five standard deviations wide; a rank outside them, or an interval that overflows its buffer,
+// falls back to radix selection on order-preserving keys (radix_select.inl.h): right, linear, slow, and counted. The
+// sample is drawn by a counter-based generator, so every instruction set takes the same way; what is kept and counted
+// is exact, so the result would not depend on the sample anyway.
 //
 // NaN is left out and counted, infinities are ordinary values, denormals are kept, a zero result is +0.0. The rank q (n
 // - 1), its fraction and the interpolation are float64 and have NumPy's form; the result is rounded once.

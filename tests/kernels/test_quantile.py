@@ -199,7 +199,7 @@ def test_missed_bracket_falls_back_and_is_counted(target: Target) -> None:
 
 
 def sampled_positions(n: int) -> NDArray[np.int64]:
-    """SplitMix64 over equal strata, as in csrc/kernels/select.inl.h."""
+    """SplitMix64 over equal strata, as in csrc/kernels/select_memory.inl.h."""
     m = 4 * int(np.sqrt(n))
     step = (n << 20) // m
     mask = (1 << 64) - 1
