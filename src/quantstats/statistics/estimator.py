@@ -198,7 +198,7 @@ class RangeEstimator:
         require_finite(sample, summary)
         extrema = np.array([summary.min, summary.max])
         limit = self._params.min.clipping_value
-        if limit is not None and np.any(np.abs(extrema) > limit):
+        if limit is not None and float(np.abs(extrema).max()) > limit:
             sample, extrema = clamp(sample, limit), clamp(extrema, limit)
         histogram.add(sample, float(extrema[0]), float(extrema[1]))
 
