@@ -124,10 +124,10 @@ def test_infinities_are_ordinary_values(target: Target, n: int, share: float) ->
 
 
 def test_limits_between_finite_and_infinite(target: Target) -> None:
-    assert quantile(target, np.float32([1, np.inf]), 0.25) == np.inf
-    assert quantile(target, np.float32([1, np.inf]), 0.0) == 1
-    assert quantile(target, np.float32([-np.inf, 1]), 0.75) == -np.inf
-    assert np.isnan(quantile(target, np.float32([-np.inf, np.inf]), 0.5))
+    assert quantile(target, np.array([1, np.inf], np.float32), 0.25) == np.inf
+    assert quantile(target, np.array([1, np.inf], np.float32), 0.0) == 1
+    assert quantile(target, np.array([-np.inf, 1], np.float32), 0.75) == -np.inf
+    assert np.isnan(quantile(target, np.array([-np.inf, np.inf], np.float32), 0.5))
 
 
 @pytest.mark.parametrize("n", [10, 4608, 20_000, LARGE])
