@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "layout/elementwise.h"
+#include "layout/parts.h"
 #include "layout/plan.h"
 
 namespace qs {
@@ -39,7 +40,7 @@ constexpr int64_t kSubHistogramBins = 16384;  // up to here a histogram has sub-
 // Scratch memory of every kernel of the histogram family; 64-byte aligned.
 constexpr size_t kHistogramScratchBytes = 640 * 1024;
 
-// a [m, k] of uint8 times b [k, n] of int8; strides in bytes. `out` [m, n] is contiguous. No size is zero.
+// a [m, k] of uint8 times b [k, n] of int8; strides in bytes. The rows of `out` [m, n] are contiguous. No size is zero.
 struct SaturatingProduct {
   const char* a;
   int64_t a_row;
@@ -48,6 +49,7 @@ struct SaturatingProduct {
   int64_t b_row;
   int64_t b_column;
   int32_t* out;
+  int64_t out_row;  // in elements
   int64_t m;
   int64_t k;
   int64_t n;
@@ -77,6 +79,17 @@ constexpr float kGreatestFastScale = 0x1p100f;
 // Scratch memory of every kernel of the round family; 64-byte aligned.
 constexpr size_t kRoundScratchBytes = 160 * 1024;
 
+// How a kernel reads one large set: in the segments of its plan, which several threads may read at the same time. A
+// kernel calls the rest of the program through pointers only.
+struct SetReading {
+  Cut segments;
+  void (*part)(const Plan& plan, const Cut& cut, int64_t i, Plan* part) noexcept;  // reduced_part
+  int threads;
+  // parallel_for: calls task(context, i, worker) for all i in 0 .. n-1; worker is in 0 .. threads-1.
+  void (*parallel)(int64_t n, int threads, void (*task)(void* context, int64_t i, int worker) noexcept,
+                   void* context) noexcept;
+};
+
 // Exact quantiles of the select family. `values` holds n_q planes of one element per output (C order of the kept axes),
 // plane j for q[j]; float for float32, float16 and bfloat16 input, double for float64. A set without any number gives
 // NaN.
@@ -90,6 +103,7 @@ struct QuantileArguments {
   int64_t* nan;  // NaN left out of each set; may be null
   size_t scratch_bytes;
   const ReduceOutput* moments;  // what else to find in the same read, for the select family; may be null
+  const SetReading* reading;    // for the select family; null: one thread and one segment
 };
 
 // Scratch memory of the select family, 64-byte aligned: kQuantileScratchBytes and kQuantileScratchPercent of the bytes

@@ -108,7 +108,7 @@ int64_t multiply(const SaturatingProduct& p, SaturateScratch& s) {
         for (int panel = 0; panel < width; panel += kPanelWidth) {
           const int columns = width - panel < kPanelWidth ? width - panel : kPanelWidth;
           total += multiply_panel<count>(s.a, s.b + static_cast<int64_t>(panel) * length, length,
-                                         p.out + m0 * p.n + n0 + panel, p.n, rows, columns, k0 > 0);
+                                         p.out + m0 * p.out_row + n0 + panel, p.out_row, rows, columns, k0 > 0);
         }
       }
     }

@@ -397,7 +397,8 @@ int64_t select_sets(const Plan& plan, const QuantileArguments& arguments, void* 
   Odometer kept(plan.kept, plan.n_kept);
   do {
     State<T> moments;
-    const Set<E, magnitude> set{plan, plan.data + kept.in, block, arguments.moments ? &moments : nullptr};
+    const Set<E, magnitude> set{plan, plan.data + kept.in, block, arguments.moments ? &moments : nullptr,
+                                arguments.reading};
     const int64_t at = plan.out_offset + kept.out;
     T* const values = static_cast<T*>(arguments.values) + at;
     const SetResult result = extremes ? select_extremes(set, p, from_low, from_high, values, plan.outputs, arena)

@@ -415,8 +415,15 @@ struct Set {
   const char* base;
   T* block;           // kBlock + kBlockPad elements
   State<T>* moments;  // what a read reduces besides; may be null
+  const SetReading* reading;
 
+  int64_t segments() const { return reading == nullptr ? 1 : reading->segments.parts; }
   BlockReader<E> reader() const { return BlockReader<E>(plan, base, block); }
+  // Of the segment that `part` becomes.
+  BlockReader<E> segment_reader(int64_t segment, Plan& part, T* buffer) const {
+    reading->part(plan, reading->segments, segment, &part);
+    return BlockReader<E>(part, base + (part.data - plan.data), buffer);
+  }
   QS_INLINE void observe(const BlockReader<E>& reader) const {
     if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
   }
@@ -436,11 +443,12 @@ struct Set {
   }
 };
 
-// Reads a set once for all intervals, of which at most one is open below and at most one other open above. `ties`: the
-// set may hold many elements equal to an edge. `spare` has room for kChunk + kPad elements. Returns the number of NaN.
-template <bool magnitude, bool ties, class E>
-int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, int n_intervals, Element<E>* spare,
-                 Arena<Element<E>> arena) {
+// Reads blocks for all intervals, of which at most one is open below and at most one other open above. `ties`: the set
+// may hold many elements equal to an edge. `spare` has room for kChunk + kPad elements. `make_room` empties an interval
+// that has no room for another chunk. Returns the number of NaN.
+template <bool magnitude, bool ties, class E, class MakeRoom>
+int64_t read_blocks(BlockReader<E> reader, State<Element<E>>* moments, Interval<Element<E>>* intervals, int n_intervals,
+                    Element<E>* spare, Arena<Element<E>> arena, const MakeRoom& make_room) {
   using T = Element<E>;
   // Stands for a missing tail: nothing lies beyond an infinity, and a full store needs a place to go.
   Interval<T> no_low{}, no_high{};
@@ -461,18 +469,15 @@ int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, 
   }
   const bool tails = low != &no_low || high != &no_high;
   int64_t n_nan = 0;
-  for (BlockReader<E> reader = set.reader(); reader.next();) {
-    set.observe(reader);
+  while (reader.next()) {
+    if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
     for (int64_t at = 0; at < reader.size; at += kChunk) {
       const T* x = reader.data + at;
       const int64_t n = reader.size - at < kChunk ? reader.size - at : kChunk;
       for (int i = 0; i < n_intervals; ++i) {
         Interval<T>& v = intervals[i];
         if (v.is_tail() && v.n_kept > v.limit()) tighten(v, arena);
-        if (v.capacity - v.n_kept < n + kPad) {
-          v.n_dropped += v.n_kept;
-          v.n_kept = 0;
-        }
+        if (v.capacity - v.n_kept < n + kPad) make_room(v);
       }
       if (n_centres == 0) {
         n_nan += read_tails<magnitude, ties>(x, n, *low, *high);
@@ -493,6 +498,204 @@ int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, 
         }
       }
     }
+  }
+  return n_nan;
+}
+
+// Counts what an interval keeps, and forgets it.
+template <class T>
+void drop(Interval<T>& interval) {
+  interval.n_dropped += interval.n_kept;
+  interval.n_kept = 0;
+}
+
+// Adds what the next segment gives: called in the order of the segments.
+template <class T>
+void add_segment(const State<T>& segment, State<T>& all) {
+  if (segment.min < all.min) all.min = segment.min;
+  if (segment.max > all.max) all.max = segment.max;
+  all.sum += segment.sum;
+  all.nan += segment.nan;
+  all.pos_inf += segment.pos_inf;
+  all.neg_inf += segment.neg_inf;
+}
+
+// Adds what another thread found of a tail. The tighter threshold serves both: who moved it there had found all the
+// elements that are wanted.
+template <class T>
+void merge_tail(Interval<T>& tail, Interval<T>& other, Arena<T> arena) {
+  const bool low = !tail.has_low;
+  if (tail.capacity - tail.n_kept < other.n_kept) {
+    if (tail.n_kept > tail.wanted) tighten(tail, arena);
+    if (other.n_kept > other.wanted) tighten(other, arena);
+  }
+  const T a = low ? tail.hi : -tail.lo, b = low ? other.hi : -other.lo;
+  if (b < a) cut(tail, low ? b : -b);
+  if (a < b) cut(other, low ? a : -a);
+  (low ? tail.at_high : tail.at_low) += low ? other.at_high : other.at_low;
+  tail.n_dropped += other.n_dropped;
+  if (tail.capacity - tail.n_kept >= other.n_kept) {
+    __builtin_memcpy(tail.kept + tail.n_kept, other.kept, static_cast<size_t>(other.n_kept) * sizeof(T));
+    tail.n_kept += other.n_kept;
+  } else {
+    tail.n_dropped += other.n_kept;
+  }
+}
+
+template <class T>
+QS_INLINE int64_t whole_lines(int64_t elements) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  return (elements + line - 1) / line * line;
+}
+
+// What a thread that reads some of the segments has of its own. Tails are kept until the end; the other intervals have
+// a little room, from which what they keep moves to the common intervals.
+template <class T>
+struct ThreadIntervals {
+  T* block;
+  T* spare;
+  Arena<T> arena;  // for tighten()
+  Interval<T> intervals[kMaxProbabilities];
+  int64_t n_nan;
+
+  static constexpr int64_t kHeader = 8192 / static_cast<int64_t>(sizeof(T));
+  static int64_t room(const Interval<T>& v) { return v.is_tail() ? v.capacity : kChunk + kPad + 512; }
+  static int64_t arena_room(const Interval<T>* common, int n) {
+    int64_t most = 0;
+    for (int i = 0; i < n; ++i) {
+      if (common[i].is_tail() && common[i].capacity > most) most = common[i].capacity;
+    }
+    return most / 2 + kChunk;
+  }
+  static int64_t elements(const Interval<T>* common, int n) {
+    static_assert(sizeof(ThreadIntervals) <= 8192, "raise kHeader");
+    int64_t total = kHeader + kBlock + kBlockPad + kChunk + kPad + arena_room(common, n);
+    for (int i = 0; i < n; ++i) total += room(common[i]);
+    return whole_lines<T>(total);
+  }
+
+  void begin(T* memory, const Interval<T>* common, int n) {
+    Arena<T> all{memory + kHeader, memory + elements(common, n)};
+    block = all.take(kBlock + kBlockPad);
+    spare = all.take(kChunk + kPad);
+    for (int i = 0; i < n; ++i) {
+      intervals[i] = common[i];
+      intervals[i].capacity = room(common[i]);
+      intervals[i].kept = all.take(intervals[i].capacity);
+    }
+    arena = all;
+    n_nan = 0;
+  }
+
+  // Until all threads have finished, `n_kept` of the common interval counts all that came.
+  static void move(Interval<T>& own, Interval<T>& common) {
+    const int64_t n = own.n_kept;
+    const int64_t at = __atomic_fetch_add(&common.n_kept, n, __ATOMIC_RELAXED);
+    if (at + n <= common.capacity) {
+      __builtin_memcpy(common.kept + at, own.kept, static_cast<size_t>(n) * sizeof(T));
+    } else {
+      __atomic_fetch_add(&common.n_dropped, n, __ATOMIC_RELAXED);
+    }
+    own.n_kept = 0;
+  }
+
+  // One thread after the other.
+  void finish(Interval<T>* common, int n) {
+    for (int i = 0; i < n; ++i) {
+      Interval<T>& v = common[i];
+      if (v.is_tail()) {
+        merge_tail(v, intervals[i], arena);
+        continue;
+      }
+      move(intervals[i], v);
+      v.below += intervals[i].below;
+      v.at_low += intervals[i].at_low;
+      v.at_high += intervals[i].at_high;
+    }
+  }
+};
+
+// The segments of a set, read by several threads.
+template <bool magnitude, bool ties, class E>
+struct ThreadedRead {
+  using T = Element<E>;
+  const Set<E, magnitude>* set;
+  Interval<T>* common;
+  int n_intervals;
+  T* memory;           // of the first thread
+  int64_t per_thread;  // elements
+  State<T>* moments;   // of each segment; may be null
+
+  ThreadIntervals<T>& of(int worker) const {
+    return *reinterpret_cast<ThreadIntervals<T>*>(memory + worker * per_thread);
+  }
+  void read(int64_t segment, int worker) const {
+    ThreadIntervals<T>& own = of(worker);
+    State<T>* const own_moments = moments == nullptr ? nullptr : moments + segment;
+    if (own_moments != nullptr) *own_moments = {};
+    const auto make_room = [&](Interval<T>& v) {
+      if (v.is_tail()) {
+        drop(v);
+      } else {
+        ThreadIntervals<T>::move(v, common[&v - own.intervals]);
+      }
+    };
+    Plan part;
+    own.n_nan += read_blocks<magnitude, ties>(set->segment_reader(segment, part, own.block), own_moments, own.intervals,
+                                              n_intervals, own.spare, own.arena, make_room);
+  }
+  int64_t run(int threads) {
+    for (int w = 0; w < threads; ++w) of(w).begin(memory + w * per_thread, common, n_intervals);
+    const auto task = [](void* context, int64_t segment, int worker) noexcept {
+      static_cast<const ThreadedRead*>(context)->read(segment, worker);
+    };
+    set->reading->parallel(set->segments(), threads, task, this);
+    int64_t n_nan = 0;
+    for (int w = 0; w < threads; ++w) {
+      of(w).finish(common, n_intervals);
+      n_nan += of(w).n_nan;
+    }
+    for (int i = 0; i < n_intervals; ++i) {
+      if (!common[i].is_tail()) common[i].n_kept -= common[i].n_dropped;
+    }
+    for (int64_t k = 0; moments != nullptr && k < set->segments(); ++k) add_segment(moments[k], *set->moments);
+    return n_nan;
+  }
+};
+
+// Reads a set once for all intervals, by as many threads as `arena` has room for; see read_blocks(). What is kept is in
+// any order. Moments are added segment by segment, as in a reduction.
+template <bool magnitude, bool ties, class E>
+int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, int n_intervals, Element<E>* spare,
+                 Arena<Element<E>> arena) {
+  using T = Element<E>;
+  const int64_t segments = set.segments();
+  if (segments > 1 && set.reading->threads > 1) {
+    const Arena<T> all = arena;
+    arena.take(static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(arena.at) % 64) % 64 / sizeof(T)));
+    ThreadedRead<magnitude, ties, E> read{&set, intervals, n_intervals, nullptr, 0, nullptr};
+    if (set.moments != nullptr) {
+      T* const states = arena.take(whole_lines<T>(segments * static_cast<int64_t>(sizeof(State<T>) / sizeof(T))));
+      read.moments = reinterpret_cast<State<T>*>(states);
+    }
+    read.per_thread = ThreadIntervals<T>::elements(intervals, n_intervals);
+    read.memory = arena.at;
+    const int64_t room = arena.room() / read.per_thread;
+    const int threads = room < set.reading->threads ? static_cast<int>(room) : set.reading->threads;
+    if (threads > 1) return read.run(threads);
+    arena = all;
+  }
+  const auto make_room = [](Interval<T>& v) { drop(v); };
+  if (set.moments == nullptr || segments == 1) {
+    return read_blocks<magnitude, ties>(set.reader(), set.moments, intervals, n_intervals, spare, arena, make_room);
+  }
+  int64_t n_nan = 0;
+  for (int64_t k = 0; k < segments; ++k) {
+    Plan part;
+    State<T> moments;
+    n_nan += read_blocks<magnitude, ties>(set.segment_reader(k, part, set.block), &moments, intervals, n_intervals,
+                                          spare, arena, make_room);
+    add_segment(moments, *set.moments);
   }
   return n_nan;
 }

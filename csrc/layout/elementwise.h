@@ -23,7 +23,7 @@ struct ElementwisePlan {
   const char* in;  // element that belongs to the lowest address of the output
   char* out;
   int64_t channel;  // the channel of that element
-  int64_t size;     // elements
+  int64_t size;     // elements; of the whole plan, in a part of it
   int n_axes;
   ElementwiseAxis axes[kMaxDims];
 };

@@ -39,7 +39,7 @@ struct Plan {
   int n_reduced;       // axes in `reduced`
   bool inner_reduced;  // the axis with the smallest stride is a reduced one (or there is no kept axis): reduce along
                        // runs
-  int64_t outputs;     // product of the kept sizes
+  int64_t outputs;     // product of the kept sizes; of the whole plan, in a part of it: the distance of two planes
   int64_t count;       // product of the reduced sizes
   int64_t out_offset;  // output element that belongs to `data`
   Axis kept[kMaxDims];

@@ -62,7 +62,7 @@ int64_t quantile_f32(const float* x, int64_t n, const double* q, int32_t n_q, fl
       kQuantileScratchBytes + static_cast<size_t>(n) * sizeof(float) / 100 * kQuantileScratchPercent;
   int64_t nan = 0;
   try {
-    const QuantileArguments arguments{q, n_q, false, out, &nan, scratch_bytes, nullptr};
+    const QuantileArguments arguments{q, n_q, false, out, &nan, scratch_bytes, nullptr, nullptr};
     active_isa()->kernels.select->select_quantiles(&plan, &arguments, scratch(scratch_bytes));
   } catch (const std::bad_alloc&) {
     return -1;

@@ -36,13 +36,13 @@ class Reduction {
   FloatResult sums() const { return FloatResult(shape_, true); }
   CountResult counts() const { return CountResult(shape_); }
 
-  // Calls kernel(plan, scratch memory) unless there is nothing to compute, without the GIL where that pays.
-  template <class Kernel>
-  void run(size_t scratch_bytes, Kernel kernel) const {
+  // Calls compute(scratch memory) unless there is nothing to compute, without the GIL where that pays.
+  template <class Compute>
+  void run(size_t scratch_bytes, Compute compute) const {
     if (plan_.outputs == 0) return;
     void* const memory = scratch(scratch_bytes);
     MaybeReleaseGil release(x_.bytes());
-    kernel(&plan_, memory);
+    compute(memory);
   }
 
   // Applies the policy to slices that hold NaN. `counts` has one entry per output; a result may have several planes.

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/spread.h"
 #include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
@@ -32,8 +33,10 @@ py::object without_outliers(NoOutliers kernel, py::handle x, py::handle axis, py
   const Reduction reduction(x, axis, keepdims);
   FloatResult values = reduction.values();
   CountResult nan = reduction.counts();
-  reduction.run(kColumnsScratchBytes,
-                [&](const Plan* plan, void* memory) { kernel(plan, p, values.data(), nan.data(), memory); });
+  const SpreadOutputs spread = spread_columns(reduction.plan());
+  reduction.run(spread.scratch_bytes(), [&](void* memory) {
+    spread.run(memory, [&](const Plan* part, void* own) { kernel(part, p, values.data(), nan.data(), own); });
+  });
   reduction.apply(policy, nan, {&values});
   return values.object();
 }
@@ -54,10 +57,10 @@ py::tuple column_quantiles(const Target& self, py::handle x, const std::vector<d
   FloatResult values = reduction.values({static_cast<py::ssize_t>(q.size())});
   CountResult nan = reduction.counts();
   int64_t bisected = 0;
-  reduction.run(kColumnsScratchBytes, [&](const Plan* plan, void* memory) {
+  reduction.run(kColumnsScratchBytes, [&](void* memory) {
     const QuantileArguments arguments{q.data(),   static_cast<int>(q.size()), magnitude, values.data(),
-                                      nan.data(), kColumnsScratchBytes,       nullptr};
-    bisected = self.kernels().columns->columns_quantiles(plan, &arguments, memory);
+                                      nan.data(), kColumnsScratchBytes,       nullptr,   nullptr};
+    bisected = self.kernels().columns->columns_quantiles(&reduction.plan(), &arguments, memory);
   });
   return py::make_tuple(values.object(), nan.object(), bisected);
 }

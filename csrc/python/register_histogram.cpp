@@ -2,6 +2,7 @@
 #include <limits>
 #include <string>
 
+#include "parallel/spread.h"
 #include "python/arrays.hpp"
 #include "python/target.hpp"
 
@@ -22,9 +23,10 @@ Plan whole(const FloatArray& x) {
 template <class T>
 void find_extremes(const Target& self, const FloatArray& x, const Plan& plan, T* min, T* max, int64_t* nan) {
   const ReduceOutput out{min, max, nullptr, nullptr, nan, nullptr, nullptr};
-  void* memory = scratch(kReduceScratchBytes);
+  const SpreadReduction spread(plan);
+  void* memory = scratch(spread.scratch_bytes());
   MaybeReleaseGil release(x.bytes());
-  self.kernels().reduce->reduce_order(&plan, &out, memory);
+  spread.run(self.kernels().reduce->reduce_order, out, memory);
 }
 
 // (min, max) of the data as scalars of the dtype in which NumPy would have them.
@@ -106,9 +108,10 @@ py::tuple histogram(const Target& self, py::handle x, py::handle bins, py::handl
     arguments.edges = single.data();
   }
   if (plan.count > 0) {
-    void* memory = scratch(kHistogramScratchBytes);
+    const SpreadHistogram spread(plan, count);
+    void* memory = scratch(spread.scratch_bytes());
     MaybeReleaseGil release(array.bytes());
-    self.kernels().histogram->histogram(&plan, &arguments, memory);
+    spread.run(self.kernels().histogram->histogram, arguments, memory);
   }
   return py::make_tuple(counts, edges);
 }
@@ -128,9 +131,10 @@ int64_t bit_histogram(const Target& self, py::handle x, py::handle counts) {
   }
   const Plan plan = whole(array);
   if (plan.count == 0) return 0;
-  void* memory = scratch(kHistogramScratchBytes);
+  const SpreadHistogram spread(plan, kKeys);
+  void* memory = scratch(spread.scratch_bytes());
   MaybeReleaseGil release(array.bytes());
-  return self.kernels().histogram->bit_histogram(&plan, static_cast<uint64_t*>(result.mutable_data()), memory);
+  return spread.run(self.kernels().histogram->bit_histogram, static_cast<uint64_t*>(result.mutable_data()), memory);
 }
 
 }  // namespace

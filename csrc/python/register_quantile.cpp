@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <vector>
 
+#include "parallel/spread.h"
 #include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
@@ -47,27 +49,30 @@ int64_t run(const Target& self, const Reduction& reduction, const std::vector<do
   constexpr int64_t enough = 8;
   const bool side_by_side = !plan.inner_reduced && plan.outputs >= enough;
   const auto kernel = side_by_side ? kernels.columns->columns_quantiles : kernels.select->select_quantiles;
-  const size_t set_bytes = static_cast<size_t>(plan.count) * static_cast<size_t>(plan.item);
-  const size_t quantile_bytes =
-      side_by_side ? kColumnsScratchBytes : kQuantileScratchBytes + set_bytes / 100 * kQuantileScratchPercent;
+  const SpreadOutputs spread = side_by_side ? spread_columns(plan) : spread_sets(plan);
+  const SpreadReduction spread_moments(plan);
+  const SetReading reading = read_sets(plan, spread);
   const size_t plane_bytes = static_cast<size_t>(plan.outputs) * reduction.result_item();
-  int64_t fallbacks = 0;
-  reduction.run(std::max(quantile_bytes, kReduceScratchBytes), [&](const Plan*, void* memory) {
+  std::atomic<int64_t> fallbacks{0};
+  reduction.run(std::max(spread.scratch_bytes(), spread_moments.scratch_bytes()), [&](void* memory) {
     // Runs of memory are reduced while they are read for quantiles. Elsewhere reduce_all has its own order of reading.
     const bool in_one_read = plan.inner_reduced && !q.empty();
-    if (moments != nullptr && !in_one_read) kernels.reduce->reduce_all(&plan, moments, memory);
+    if (moments != nullptr && !in_one_read) spread_moments.run(kernels.reduce->reduce_all, *moments, memory);
     for (size_t begin = 0; begin < q.size(); begin += kMaxProbabilities) {
       const QuantileArguments arguments{q.data() + begin,
                                         static_cast<int>(std::min<size_t>(q.size() - begin, kMaxProbabilities)),
                                         magnitude,
                                         static_cast<char*>(values.data()) + begin * plane_bytes,
                                         nan,
-                                        quantile_bytes,
-                                        begin == 0 && in_one_read ? moments : nullptr};
-      fallbacks += kernel(&plan, &arguments, memory);
+                                        spread.scratch_per_thread(),
+                                        begin == 0 && in_one_read ? moments : nullptr,
+                                        side_by_side ? nullptr : &reading};
+      spread.run(memory, [&](const Plan* part, void* own) {
+        fallbacks.fetch_add(kernel(part, &arguments, own), std::memory_order_relaxed);
+      });
     }
   });
-  return fallbacks;
+  return fallbacks.load(std::memory_order_relaxed);
 }
 
 py::object result_of(const Target& self, const Reduction& reduction, const ProbabilityArray& q, bool magnitude,

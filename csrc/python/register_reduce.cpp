@@ -1,3 +1,4 @@
+#include "parallel/spread.h"
 #include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
@@ -5,10 +6,9 @@
 namespace qs::python {
 namespace {
 
-using Kernel = void (*)(const Plan*, const ReduceOutput*, void*) noexcept;
-
-void run(const Reduction& reduction, Kernel kernel, const ReduceOutput& out) {
-  reduction.run(kReduceScratchBytes, [&](const Plan* plan, void* memory) { kernel(plan, &out, memory); });
+void run(const Reduction& reduction, ReduceKernel kernel, const ReduceOutput& out) {
+  const SpreadReduction spread(reduction.plan());
+  reduction.run(spread.scratch_bytes(), [&](void* memory) { spread.run(kernel, out, memory); });
 }
 
 py::tuple min_max(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {

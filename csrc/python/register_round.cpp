@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "parallel/spread.h"
 #include "python/arrays.hpp"
 #include "python/fast_method.hpp"
 #include "python/target.hpp"
@@ -295,9 +296,10 @@ void run(Kernel kernel, const py::array& in, py::array& out, const Parameters& p
   make_elementwise_plan(in.data(), reinterpret_cast<const int64_t*>(in.strides()), out.mutable_data(),
                         reinterpret_cast<const int64_t*>(out.strides()), reinterpret_cast<const int64_t*>(in.shape()),
                         static_cast<int>(in.ndim()), parameters.channel_axis(), &plan);
-  void* memory = scratch(kRoundScratchBytes);
-  MaybeReleaseGil release(in.nbytes());
-  kernel(&plan, &arguments, memory);
+  const SpreadRounding spread(plan);
+  void* memory = scratch(spread.scratch_bytes());
+  MaybeReleaseGil release(in.size() * static_cast<int64_t>(sizeof(float)));
+  spread.run(kernel, arguments, memory);
 }
 
 py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,

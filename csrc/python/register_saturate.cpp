@@ -1,5 +1,6 @@
 #include <string>
 
+#include "parallel/spread.h"
 #include "python/arrays.hpp"
 #include "python/target.hpp"
 
@@ -37,12 +38,14 @@ py::object saturating_matmul(const Target& self, py::handle a_u8, py::handle b_s
                                     b.strides(0),
                                     b.strides(1),
                                     result.mutable_data(),
+                                    b.shape(1),
                                     a.shape(0),
                                     a.shape(1),
                                     b.shape(1)};
-    void* memory = scratch(kSaturateScratchBytes);
+    const SpreadProduct spread(product);
+    void* memory = scratch(spread.scratch_bytes());
     MaybeReleaseGil release(a.nbytes() * b.shape(1));
-    count = self.kernels().saturate->saturating_matmul(&product, return_count, memory);
+    count = spread.run(self.kernels().saturate->saturating_matmul, return_count, memory);
   }
   if (return_count) return py::make_tuple(result, count);
   return std::move(result);
