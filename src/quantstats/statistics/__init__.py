@@ -3,12 +3,26 @@
 A sample passes through three steps, each a module of its own. `reduction` reads the tensor and gives one row of a
 `table`; `aggregation` turns a column of the table into one bound; `estimator` puts the two together behind the
 interface of `RangeEstimator`. The HISTOGRAM estimator keeps a `bit_histogram` in place of rows and searches it with
-`histogram_search`. Nothing here knows of models.
+`histogram_search`.
+
+`calibration` collects every statistic of many tensors in one pass; `derived_range` makes of them the range of any
+estimator, and `calibration_file` is their form on disk. Nothing here knows of models.
 """
 
 from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.derived_range import DerivedRange
 from quantstats.statistics.estimator import RangeEstimator, range_from_table
 from quantstats.statistics.table import SampleTable
 
-__all__ = ["BitHistogram", "Column", "RangeEstimator", "SampleTable", "columns_of", "range_from_table"]
+__all__ = [
+    "BitHistogram",
+    "CalibrationStatistics",
+    "Column",
+    "DerivedRange",
+    "RangeEstimator",
+    "SampleTable",
+    "columns_of",
+    "range_from_table",
+]

@@ -78,6 +78,46 @@ class BitHistogram:
         cumulative[0], cumulative[-1] = 0.0, below[-1]  # A value repeated at the border is a step there.
         return np.diff(cumulative)
 
+    def clamped(self, limit: float, dtype: npt.DTypeLike) -> BitHistogram:
+        """The histogram of the same values after each was clamped to [-limit, limit], as it would have been counted.
+
+        :param dtype: float64 if the values were, else float32: the limit is rounded to it.
+        """
+        bounds = np.array([-limit, limit], dtype)
+        lowest, highest = (self._key_of(bound) for bound in bounds)
+        twin = BitHistogram()
+        twin.counts[lowest : highest + 1] = self.counts[lowest : highest + 1]
+        twin.counts[lowest] += self.counts[:lowest].sum(dtype=np.uint64)
+        twin.counts[highest] += self.counts[highest + 1 :].sum(dtype=np.uint64)
+        low, high = (float(bound) for bound in bounds)
+        twin.minimum, twin.maximum = min(max(self.minimum, low), high), min(max(self.maximum, low), high)
+        return twin
+
+    @staticmethod
+    def _key_of(value: np.floating[Any]) -> int:
+        counts = np.zeros(_BINS, np.uint64)
+        kernels.bit_histogram(np.array([value]), counts)
+        return int(np.argmax(counts))
+
+    def quantile_bounds(self, probability: float, *, magnitudes: bool = False) -> tuple[float, float]:
+        """Between which values the quantile of all counted values lies (`linear` interpolation), from its bins' edges.
+
+        At least one value must have been counted.
+
+        :param probability: in [0, 1].
+        :param magnitudes: take the quantile of the absolute values.
+        """
+        counts, low, high = self.counts, self.minimum, self.maximum
+        if magnitudes:
+            counts = np.zeros_like(self.counts)
+            counts[0x8000:] = self.counts[0x8000:] + self.counts[0x7FFF::-1]
+            low, high = 0.0, max(-self.minimum, self.maximum)
+        below = np.cumsum(counts)
+        rank = probability * (int(below[-1]) - 1)
+        lower, upper = np.searchsorted(below, [math.floor(rank), math.ceil(rank)], side="right")
+        edges = _bin_edges(np.array([lower, upper]))
+        return max(low, float(edges[0][0])), min(high, float(edges[1][1]))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BitHistogram):
             return NotImplemented

@@ -1,0 +1,333 @@
+"""`CalibrationStatistics`: what one pass over the data leaves, and from which any range estimator follows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy.typing as npt
+
+from quantstats._validation import check_bool, check_num_bits
+from quantstats.errors import DataError, NonFiniteError, ParameterError, QuantizationError
+from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.derived_range import DerivedRange, derive_range
+from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, TensorStatistics
+
+__all__ = ["CalibrationStatistics", "columns_for"]
+
+
+def columns_for(estimators: Sequence[RangeEstimatorParameters]) -> tuple[Column, ...]:
+    """The default columns, and after them those that `estimators` need besides, in an order of their own.
+
+    Fields left None take the defaults of a per-tensor activation, which need no column that the default has not.
+    """
+    extra: set[Column] = set()
+    for params in estimators:
+        resolved = resolve(params, is_weight=False, per_channel=False)
+        if not resolved.is_histogram:
+            extra.update(columns_of(resolved, symmetric=False), columns_of(resolved, symmetric=True))
+    ordered = sorted(
+        extra.difference(DEFAULT_COLUMNS),
+        key=lambda c: (str(c.statistics_type), c.probability or 0.0, c.clipping_value or 0.0),
+    )
+    return (*DEFAULT_COLUMNS, *ordered)
+
+
+class CalibrationStatistics:
+    """Statistics of the tensors of a model over calibration samples.
+
+    Of every tensor it keeps a row of reduced values for each sample -- minimum, maximum, largest magnitude, mean,
+    quantiles of values and of magnitudes -- and a histogram of all values with fixed bins. That is 88 bytes a sample
+    and 512 KB, whatever the size of the tensor. Every range estimator is derived from it, to the bit, without the data.
+
+    Samples carry ids. However they are split over runs and machines, and in whatever order the parts are merged, the
+    result compares equal and gives the same ranges and the same file.
+
+    :param taps: the tensors by name, each with the axis of its channels if it is to have statistics per channel, else
+        None. Samples are read in this order, so errors name the first tensor that they are found in.
+    :param model_hash: identifies the model (see `quantstats.ptq.identity.model_hash`); statistics of different models
+        do not merge.
+    :param columns: what a sample is reduced to: DEFAULT_COLUMNS and possibly more (see `columns_for`).
+    :param batchwise: whether each item of axis 0 of a tensor is a sample of its own.
+    :raises ParameterError: a parameter is invalid.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        taps: Mapping[str, int | None],
+        *,
+        model_hash: str = "",
+        columns: Sequence[Column] = DEFAULT_COLUMNS,
+        batchwise: bool = False,
+    ) -> None:
+        check_bool("CalibrationStatistics", "batchwise", batchwise)
+        missing = [column for column in DEFAULT_COLUMNS if column not in columns]
+        if missing:
+            raise ParameterError(f"columns lack {missing[0]}; give columns_for(estimators), which has the default ones")
+        self._model_hash = model_hash
+        self._columns = tuple(dict.fromkeys(columns))
+        self._batchwise = batchwise
+        self._sample_ids: dict[str, None] = {}
+        self._tensors = {
+            name: TensorStatistics(self._columns, channel_axis=axis, batchwise=batchwise) for name, axis in taps.items()
+        }
+
+    @property
+    def model_hash(self) -> str:
+        """Identifies the model."""
+        return self._model_hash
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What a sample is reduced to."""
+        return self._columns
+
+    @property
+    def batchwise(self) -> bool:
+        """Whether each item of axis 0 is a sample of its own."""
+        return self._batchwise
+
+    @property
+    def taps(self) -> dict[str, int | None]:
+        """The tensors by name, each with the axis of its statistics per channel or None."""
+        return {name: tensor.channel_axis for name, tensor in self._tensors.items()}
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """The ids of all samples, in the order in which they came."""
+        return tuple(self._sample_ids)
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples were taken in."""
+        return len(self._sample_ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tables and histograms in bytes."""
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    def __contains__(self, tensor: object) -> bool:
+        return tensor in self._tensors
+
+    def __getitem__(self, tensor: str) -> TensorStatistics:
+        """The statistics of one tensor: its table, histogram and counts. Raises `ParameterError` for another name."""
+        found = self._tensors.get(tensor)
+        if found is None:
+            raise ParameterError(
+                f"tensor {tensor!r} was not observed; the statistics are of {', '.join(map(repr, self._tensors))}"
+            )
+        return found
+
+    def update(self, sample_id: str, values: Mapping[str, npt.ArrayLike]) -> None:
+        """Take in one sample: an array for each tensor. The arrays are not kept. On an error nothing changes.
+
+        :raises NonFiniteError: a tensor holds NaN or Inf.
+        :raises DataError: the id is not new; a tensor is missing, or of another kind than in earlier samples.
+        """
+        if sample_id in self._sample_ids:
+            raise DataError(f"sample {sample_id!r} is in these statistics already; give every sample an id of its own")
+        missing = [name for name in self._tensors if name not in values]
+        if missing:
+            raise DataError(f"sample {sample_id!r} has no values of tensor {missing[0]!r}; give all that are observed")
+        reduced = {}
+        for name, tensor in self._tensors.items():
+            try:
+                reduced[name] = tensor.reduce(values[name])
+            except NonFiniteError as error:
+                raise NonFiniteError(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
+            except QuantizationError as error:
+                raise type(error)(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
+        for name, tensor in self._tensors.items():
+            tensor.add(reduced[name])
+        self._sample_ids[sample_id] = None
+
+    def merge(self, other: CalibrationStatistics, *, duplicates: Literal["raise", "skip"] = "raise") -> None:
+        """Take in all samples of `other`, which is not changed. On an error nothing changes either.
+
+        :param duplicates: what to do about samples that both have. ``"raise"`` refuses them. ``"skip"`` counts them
+            once, if all samples of one side are on the other side too: a file that was merged twice, a shard that was
+            run again. Of sides that overlap in part neither contains the other, and a histogram of all samples cannot
+            be told apart by sample, so these are refused.
+        :raises DataError: `other` is of another model, of other tensors or columns, or has samples that are here
+            already; the message names the difference.
+        """
+        if duplicates not in ("raise", "skip"):
+            raise ParameterError(f"CalibrationStatistics.merge.duplicates={duplicates!r}; use 'raise' or 'skip'")
+        difference = self._difference(other)
+        if difference is not None:
+            raise DataError(f"these statistics cannot be merged, they differ in {difference}; collect both alike")
+        common = [sample for sample in other._sample_ids if sample in self._sample_ids]
+        if common and duplicates == "raise":
+            more = f" and {len(common) - 1} more" if len(common) > 1 else ""
+            raise DataError(
+                f"sample {common[0]!r}{more} is on both sides; give every sample an id of its own, or merge with "
+                "duplicates='skip' if a part was merged twice"
+            )
+        if common:
+            self._check_same_rows(other, common)
+            if len(common) == other.num_samples:
+                return
+            if len(common) < self.num_samples:
+                alone = next(sample for sample in self._sample_ids if sample not in other._sample_ids)
+                new = next(sample for sample in other._sample_ids if sample not in self._sample_ids)
+                raise DataError(
+                    f"both sides have sample {common[0]!r}, but only one has {alone!r} and only the other {new!r}: "
+                    "they overlap in part, and their histograms count common samples twice; collect the missing "
+                    "samples alone and merge those"
+                )
+            for name, tensor in other._tensors.items():
+                self._tensors[name] = tensor.reordered(range(tensor.num_samples))
+            self._sample_ids = dict(other._sample_ids)
+            return
+        for name, tensor in self._tensors.items():
+            tensor.merge(other._tensors[name])
+        self._sample_ids.update(other._sample_ids)
+
+    def _difference(self, other: CalibrationStatistics) -> str | None:
+        if self._model_hash != other._model_hash:
+            return f"the model: hash {self._model_hash or 'unknown'} and {other._model_hash or 'unknown'}"
+        for name in (*self._tensors, *other._tensors):
+            if name not in self._tensors or name not in other._tensors:
+                return f"what is observed: tensor {name!r} is on one side only"
+        if self._columns != other._columns:
+            unlike = set(self._columns).symmetric_difference(other._columns)
+            return f"the columns: {min(map(str, unlike))} is on one side only" if unlike else "the order of the columns"
+        for name, tensor in self._tensors.items():
+            difference = tensor.difference(other._tensors[name])
+            if difference is not None:
+                return f"tensor {name!r}: {difference}"
+        return None
+
+    def _check_same_rows(self, other: CalibrationStatistics, samples: Sequence[str]) -> None:
+        mine = {sample: index for index, sample in enumerate(self._sample_ids)}
+        its = {sample: index for index, sample in enumerate(other._sample_ids)}
+        left, right = [mine[sample] for sample in samples], [its[sample] for sample in samples]
+        for name, tensor in self._tensors.items():
+            twin = other._tensors[name].table.reordered(right)
+            if tensor.table.reordered(left).values.tobytes() != twin.values.tobytes():
+                raise DataError(
+                    f"samples on both sides, such as {samples[0]!r}, have different values in tensor {name!r}: they "
+                    "are not the same samples; give every sample an id of its own"
+                )
+
+    def range(
+        self,
+        tensor: str,
+        params: RangeEstimatorParameters | None = None,
+        *,
+        per_channel: bool = False,
+        symmetric: bool = False,
+        num_bits: int = 8,
+        strict: bool = False,
+    ) -> DerivedRange:
+        """The range of a tensor by any estimator. It unpacks to lower and upper bound.
+
+        The bounds have the bits that a `RangeEstimator` with the same parameters gives after the same samples. Where
+        the parameters ask for quantiles at a probability that was not collected, the bounds are estimates, and
+        `DerivedRange.low_error` and `high_error` tell how far they are from the exact ones at most.
+
+        :param tensor: its name.
+        :param params: the estimator; fields left None take the default of the place, here MIN/MIN and MAX/MAX per
+            channel, else MIN/MEAN and MAX/MEAN.
+        :param per_channel: a range for each channel. Needs statistics that were collected per channel.
+        :param symmetric: whether the range is for a symmetric quantizer: a max branch that asks for MAX takes ABS_MAX,
+            and HISTOGRAM searches symmetric ranges.
+        :param num_bits: the bit width whose error HISTOGRAM minimises; other estimators do not depend on it.
+        :param strict: refuse what cannot be derived to the bit.
+        :raises DataError: no sample was collected.
+        :raises ParameterError: the tensor was not observed, the parameters are invalid, or they need what was not
+            collected; the message tells how to collect it.
+        """
+        for field, value in (("per_channel", per_channel), ("symmetric", symmetric), ("strict", strict)):
+            check_bool("CalibrationStatistics.range", field, value)
+        check_num_bits("CalibrationStatistics.range", "num_bits", num_bits)
+        found = self[tensor]
+        resolved = resolve(params, is_weight=False, per_channel=per_channel)
+        try:
+            return derive_range(
+                found, resolved, per_channel=per_channel, symmetric=symmetric, num_bits=num_bits, strict=strict
+            )
+        except QuantizationError as error:
+            raise type(error)(f"tensor {tensor!r}: {error}") from error
+
+    def canonical(self) -> CalibrationStatistics:
+        """A copy with samples in the order of their ids and tensors in that of their names.
+
+        Equal statistics have equal canonical copies, bit by bit.
+
+        Where a sample has several rows, as in batchwise statistics, they keep their order.
+        """
+        ids = list(self._sample_ids)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        twin = CalibrationStatistics(
+            dict(sorted(self.taps.items())),
+            model_hash=self._model_hash,
+            columns=self._columns,
+            batchwise=self._batchwise,
+        )
+        twin._sample_ids = {ids[index]: None for index in order}
+        twin._tensors = {name: self._tensors[name].reordered(order) for name in twin._tensors}
+        return twin
+
+    def restore(self, sample_ids: Sequence[str], tensors: Mapping[str, TensorStatistics]) -> None:
+        """Take in statistics that were collected before, in place of none: what a file holds.
+
+        :raises DataError: ids or tensors do not fit together.
+        """
+        if self._sample_ids or tensors.keys() != self._tensors.keys() or len(set(sample_ids)) != len(sample_ids):
+            raise DataError("sample ids repeat, or the tensors are not those that are observed; collect the file again")
+        for name, tensor in tensors.items():
+            tables = [tensor.table] if tensor.channel_table is None else [tensor.table, tensor.channel_table]
+            if any(table.num_samples != len(sample_ids) for table in tables):
+                raise DataError(f"tensor {name!r} has not as many samples as there are ids; collect the file again")
+        self._tensors = {name: tensors[name] for name in self._tensors}
+        self._sample_ids = dict.fromkeys(sample_ids)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a statistics file (safetensors); needs the extra ``stats``. Equal statistics give equal files.
+
+        The file appears complete or not at all; one of that name is replaced.
+
+        :raises DataError: the file cannot be written.
+        :raises QuantizationError: the package safetensors is not installed.
+        """
+        from quantstats.statistics import calibration_file
+
+        calibration_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationStatistics:
+        """Read a statistics file.
+
+        :raises DataError: there is no such file, it is truncated, was changed or is no statistics file, or a newer
+            version of quantstats wrote it.
+        :raises QuantizationError: the package safetensors is not installed.
+        """
+        from quantstats.statistics import calibration_file
+
+        return calibration_file.load(path)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CalibrationStatistics):
+            return NotImplemented
+        if self._difference(other) is not None or self._sample_ids.keys() != other._sample_ids.keys():
+            return False
+        mine, its = self.canonical(), other.canonical()
+        return all(_same(tensor, its._tensors[name]) for name, tensor in mine._tensors.items())
+
+    def __repr__(self) -> str:
+        return f"<CalibrationStatistics of {len(self._tensors)} tensors, {self.num_samples} samples>"
+
+
+def _same(a: TensorStatistics, b: TensorStatistics) -> bool:
+    tables = [(a.table, b.table)]
+    if a.channel_table is not None and b.channel_table is not None:
+        tables.append((a.channel_table, b.channel_table))
+    return ((a.dtype, a.rank, a.nan_count, a.histogram) == (b.dtype, b.rank, b.nan_count, b.histogram)) and all(
+        x.values.tobytes() == y.values.tobytes() and x.items.tolist() == y.items.tolist() for x, y in tables
+    )

@@ -1,0 +1,219 @@
+"""What is kept of one observed tensor: a row of reduced values for each sample, and the histogram of all values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quantstats import kernels
+from quantstats.errors import DataError
+from quantstats.range_estimator import StatisticsType
+from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.column import Column
+from quantstats.statistics.columnar_table import ColumnarTable
+from quantstats.statistics.reduction import SampleReducer, as_sample
+
+__all__ = ["DEFAULT_COLUMNS", "DEFAULT_PROBABILITIES", "TensorStatistics", "ValueCounts"]
+
+Array = npt.NDArray[Any]
+
+_TAILS = (1e-5, 1e-4, 1e-3, 1e-2)
+
+#: Probabilities of the quantiles that are collected by default. The upper ones are 1 - p as a range estimator computes
+#: it, to the bit: columns are found by equality.
+DEFAULT_PROBABILITIES = (*_TAILS, 0.5, *(1.0 - p for p in reversed(_TAILS)))
+
+#: What every sample is reduced to.
+DEFAULT_COLUMNS = (
+    Column(StatisticsType.MIN),
+    Column(StatisticsType.MAX),
+    Column(StatisticsType.ABS_MAX),
+    Column(StatisticsType.MEAN),
+    *(Column(StatisticsType.QUANTILE, p) for p in DEFAULT_PROBABILITIES),
+    *(Column(StatisticsType.ABS_QUANTILE, p) for p in DEFAULT_PROBABILITIES),
+)
+
+# The bins of the histogram that hold zeros and denormals too small to tell from zero, and the infinities.
+_ZERO_BINS = (0x7FFF, 0x8000)
+_INFINITY_BINS = {"pos_inf": 0xFF80, "neg_inf": 0x007F}
+
+
+class ValueCounts(NamedTuple):
+    """How many values of a kind a tensor had over all samples.
+
+    :param total: all values.
+    :param zeros: zeros of either sign, and denormals below 9.2e-41 in magnitude, which share a bin with them.
+    :param nan: NaN.
+    :param pos_inf: positive infinities.
+    :param neg_inf: negative infinities.
+    """
+
+    total: int
+    zeros: int
+    nan: int
+    pos_inf: int
+    neg_inf: int
+
+
+@dataclass(frozen=True)
+class ReducedSample:
+    """One sample of a tensor, reduced but not yet taken in.
+
+    :param value: the sample itself, for the histogram.
+    :param rows: [items, columns, 1] for the table of the tensor; no items for an empty sample.
+    :param channel_rows: [items, columns, channels] for the table per channel, if there is one.
+    """
+
+    value: Array
+    rows: Array
+    channel_rows: Array | None
+
+
+class TensorStatistics:
+    """Statistics of one tensor over many samples.
+
+    :param columns: what a sample is reduced to; MIN and MAX are among them.
+    :param channel_axis: the axis whose entries get rows of their own, besides those of the whole tensor; None for no
+        table per channel.
+    :param batchwise: whether each item of axis 0 is a sample of its own, wherever axis 0 is not the channel axis.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, columns: Sequence[Column], *, channel_axis: int | None = None, batchwise: bool = False) -> None:
+        self.columns = tuple(columns)
+        self.channel_axis = channel_axis
+        self.batchwise = batchwise
+        #: dtype and rank of the tensor, None before the first sample that is not empty
+        self.dtype: str | None = None
+        self.rank: int | None = None
+        self.table = ColumnarTable(self.columns)
+        self.channel_table = None if channel_axis is None else ColumnarTable(self.columns)
+        self.histogram = BitHistogram()
+        self.nan_count = 0
+        self._reducer = SampleReducer(self.columns)
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples were taken in, empty ones included."""
+        return self.table.num_samples
+
+    @property
+    def counts(self) -> ValueCounts:
+        """How many values there were, and how many of them are zero or not finite."""
+        bins = self.histogram.counts
+        return ValueCounts(
+            total=self.histogram.total + self.nan_count,
+            zeros=int(bins[list(_ZERO_BINS)].sum()),
+            nan=self.nan_count,
+            pos_inf=int(bins[_INFINITY_BINS["pos_inf"]]),
+            neg_inf=int(bins[_INFINITY_BINS["neg_inf"]]),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of tables and histogram in bytes."""
+        per_channel = 0 if self.channel_table is None else self.channel_table.nbytes
+        return self.table.nbytes + per_channel + self.histogram.counts.nbytes
+
+    def reduce(self, x: npt.ArrayLike) -> ReducedSample:
+        """Read one sample; `add` takes in what comes out. Nothing is changed.
+
+        :raises NonFiniteError: `x` holds NaN or Inf.
+        :raises DataError: `x` has a dtype without statistics, or another dtype, rank or number of channels than before.
+        """
+        sample = as_sample(x)
+        if not sample.size:
+            none = np.zeros((0, len(self.columns), 0), np.float32)
+            return ReducedSample(sample, none, none)
+        found = (sample.dtype.name, sample.ndim)
+        if self.dtype is not None and found != (self.dtype, self.rank):
+            raise DataError(
+                f"a sample is {found[0]} with {found[1]} axes, earlier ones were {self.dtype} with {self.rank}; "
+                "give samples of one kind"
+            )
+        rows = self._rows(sample, None)
+        per_channel = None
+        if self.channel_table is not None:
+            assert self.channel_axis is not None
+            if not -sample.ndim <= self.channel_axis < sample.ndim:
+                raise DataError(
+                    f"a sample of shape {sample.shape} has no axis {self.channel_axis} for channels; "
+                    "collect it per tensor"
+                )
+            per_channel = self._rows(sample, self.channel_axis % sample.ndim)
+            if not self.channel_table.fits(per_channel):
+                raise DataError(
+                    f"a sample has {per_channel.shape[2]} channels along axis {self.channel_axis}, earlier ones had "
+                    f"{self.channel_table.values.shape[2]}; check the channel axis and the data"
+                )
+        return ReducedSample(sample, rows, per_channel)
+
+    def _rows(self, sample: Array, channel_axis: int | None) -> Array:
+        kept = set() if channel_axis is None else {channel_axis}
+        items = 1
+        if self.batchwise and sample.ndim > 0 and channel_axis != 0:
+            kept.add(0)
+            items = sample.shape[0]
+        values = self._reducer(sample, tuple(axis for axis in range(sample.ndim) if axis not in kept))
+        return np.stack([value.reshape(items, -1) for value in values], axis=1)
+
+    def add(self, reduced: ReducedSample) -> None:
+        """Take in a sample that `reduce` read. The sample itself is not kept."""
+        self.table.append(reduced.rows)
+        if self.channel_table is not None:
+            assert reduced.channel_rows is not None
+            self.channel_table.append(reduced.channel_rows)
+        sample = reduced.value
+        if sample.size:
+            self.dtype, self.rank = sample.dtype.name, sample.ndim
+            self.nan_count += kernels.bit_histogram(sample, self.histogram.counts)
+            low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
+            # Adding zero makes +0.0 of a negative one, as in the table.
+            self.histogram.minimum = min(self.histogram.minimum, float(reduced.rows[:, low].min()) + 0.0)
+            self.histogram.maximum = max(self.histogram.maximum, float(reduced.rows[:, high].max()) + 0.0)
+
+    def difference(self, other: TensorStatistics) -> str | None:
+        """Why the samples of `other` cannot be added to these, in words; None if they can."""
+        for what, mine, its in (
+            ("columns", self.columns, other.columns),
+            ("channel axis", self.channel_axis, other.channel_axis),
+            ("batchwise statistics", self.batchwise, other.batchwise),
+        ):
+            if mine != its:
+                return f"{what}: {mine} and {its}"
+        if self.dtype is not None and other.dtype is not None:
+            if (self.dtype, self.rank) != (other.dtype, other.rank):
+                return f"{self.dtype} with {self.rank} axes and {other.dtype} with {other.rank}"
+            if self.channel_table is not None and other.channel_table is not None:
+                mine, its = self.channel_table.values.shape[2], other.channel_table.values.shape[2]
+                if mine != its:
+                    return f"{mine} and {its} channels"
+        return None
+
+    def merge(self, other: TensorStatistics) -> None:
+        """Add the samples of `other`, between which and these there is no `difference`. `other` is not changed."""
+        self.dtype = self.dtype or other.dtype
+        self.rank = other.rank if self.rank is None else self.rank
+        self.table.extend(other.table.values, other.table.items)
+        if self.channel_table is not None and other.channel_table is not None:
+            self.channel_table.extend(other.channel_table.values, other.channel_table.items)
+        self.histogram.merge(other.histogram)
+        self.nan_count += other.nan_count
+
+    def reordered(self, order: Sequence[int]) -> TensorStatistics:
+        """The same statistics with the samples in another order: the new sample k is the old one `order[k]`."""
+        twin = TensorStatistics(self.columns, channel_axis=self.channel_axis, batchwise=self.batchwise)
+        twin.dtype, twin.rank, twin.nan_count = self.dtype, self.rank, self.nan_count
+        twin.table = self.table.reordered(order)
+        twin.channel_table = None if self.channel_table is None else self.channel_table.reordered(order)
+        twin.histogram.merge(self.histogram)
+        return twin
+
+    def __repr__(self) -> str:
+        kind = "no values yet" if self.dtype is None else f"{self.dtype} with {self.rank} axes"
+        return f"<TensorStatistics of {self.num_samples} samples: {kind}>"
