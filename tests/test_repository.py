@@ -13,7 +13,14 @@ import pytest
 import quantstats
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/getting-started.md", "docs/cli.md", "docs/onnx.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/getting-started.md",
+    "docs/cli.md",
+    "docs/onnx.md",
+    "docs/statistics.md",
+)
 
 # Written in halves, so that this file does not contain what it looks for.
 MACHINE_PATHS = tuple("/" + name + "/" for name in ("home", "root", "work", "opt", "Users", "mnt"))
@@ -148,7 +155,7 @@ PUBLIC = """
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
-        Dataset QuantizationError show_config
+        Dataset QuantizationError show_config calibrate CalibrationStatistics DerivedRange
 """
 
 

@@ -33,6 +33,7 @@ from quantstats.parameters import (
     Subgraph,
     TargetDevice,
 )
+from quantstats.ptq.collection import calibrate
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.quantize import quantize
 from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
@@ -43,6 +44,8 @@ from quantstats.range_estimator import (
     StatisticsCollectorParameters,
     StatisticsType,
 )
+from quantstats.statistics.calibration import CalibrationStatistics
+from quantstats.statistics.derived_range import DerivedRange
 from quantstats.statistics.estimator import RangeEstimator
 
 __version__ = "0.1.0"
@@ -52,8 +55,10 @@ __all__ = [
     "AdvancedBiasCorrectionParameters",
     "AdvancedQuantizationParameters",
     "AggregatorType",
+    "CalibrationStatistics",
     "DataError",
     "Dataset",
+    "DerivedRange",
     "DropType",
     "IgnoredScope",
     "IgnoredScopeError",
@@ -77,6 +82,7 @@ __all__ = [
     "Subgraph",
     "TargetDevice",
     "UnsupportedModelError",
+    "calibrate",
     "errors",
     "get_num_threads",
     "kernels",

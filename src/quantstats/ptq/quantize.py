@@ -6,24 +6,27 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from quantstats._validation import check_count, check_instance, check_member
+from quantstats._validation import check_instance
 from quantstats.adapters import adapter_for
 from quantstats.adapters.protocol import ModelAdapter
-from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
-from quantstats.errors import ParameterError
+from quantstats.advanced_parameters import AdvancedQuantizationParameters
+from quantstats.errors import DataError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.ptq.calibration import observe
+from quantstats.ptq.checks import check_parameters
 from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.derivation import derive_ranges
 from quantstats.ptq.estimators import check_estimators
 from quantstats.ptq.placement import place
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.progress import Progress, reporting
 from quantstats.ptq.ranges import fill_ranges
+from quantstats.statistics.calibration import CalibrationStatistics
 
 
 def quantize(
     model: Any,
-    calibration_dataset: Any,
+    calibration_dataset: Any = None,
     *,
     preset: QuantizationPreset | None = None,
     target_device: TargetDevice = TargetDevice.ANY,
@@ -31,13 +34,15 @@ def quantize(
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
+    statistics: CalibrationStatistics | None = None,
     progress: bool | Progress = True,
 ) -> Any:
     """Return an int8 model made of a floating-point one and some calibration data. The model itself is not changed.
 
     :param model: For ONNX a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``; else an object that is a
         :class:`~quantstats.adapters.protocol.ModelAdapter`.
-    :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples.
+    :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples. May be left out,
+        and is not read, where `statistics` are given.
     :param preset: ``performance`` (all symmetric) or ``mixed`` (asymmetric activations); ``None`` takes ``mixed`` for
         transformers, else ``performance``.
     :param target_device: ANY or CPU.
@@ -45,10 +50,13 @@ def quantize(
     :param model_type: ``ModelType.TRANSFORMER`` for models with attention blocks.
     :param ignored_scope: Operations that stay in floating point.
     :param advanced_parameters: Overflow fix, quantization parameters, range estimators.
+    :param statistics: What :func:`calibrate` collected of this model. Ranges are derived from it, to the bit as from
+        the data themselves, and the model is not run.
     :param progress: A callback, or whether to show a bar on the terminal.
     :return: The quantized model, in the same form (an ``onnx.ModelProto`` for a path).
     :raises ParameterError: if a parameter has a value that cannot be honoured.
-    :raises DataError: if the data do not fit the model, or are empty.
+    :raises DataError: if the data do not fit the model, or are empty; if the statistics are of another model or lack a
+        tensor.
     :raises NonFiniteError: if an activation or a constant holds NaN or Inf.
     :raises IgnoredScopeError: if a rule of the scope matches nothing.
     :raises NothingToQuantizeError: if no operation is left to quantize.
@@ -68,6 +76,7 @@ def quantize(
         model_type=model_type,
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
+        statistics=statistics,
         progress=progress,
     )
     return adapter.emit(plan)
@@ -75,7 +84,7 @@ def quantize(
 
 def make_plan(
     adapter: ModelAdapter[Any],
-    calibration_dataset: Any,
+    calibration_dataset: Any = None,
     *,
     preset: QuantizationPreset | None = None,
     target_device: TargetDevice = TargetDevice.ANY,
@@ -83,6 +92,7 @@ def make_plan(
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
+    statistics: CalibrationStatistics | None = None,
     progress: bool | Progress = True,
 ) -> QuantizationPlan:
     """Return the plan that :func:`quantize` emits: every decision and every number about the quantized model.
@@ -91,8 +101,19 @@ def make_plan(
     Parameters and errors are those of :func:`quantize`.
     """
     advanced = AdvancedQuantizationParameters() if advanced_parameters is None else advanced_parameters
-    _check(preset, target_device, subset_size, model_type, ignored_scope, advanced)
-    dataset = Dataset.of(calibration_dataset)
+    check_parameters(
+        "quantize",
+        preset=preset,
+        subset_size=subset_size,
+        model_type=model_type,
+        ignored_scope=ignored_scope,
+        advanced=advanced,
+        target_device=target_device,
+    )
+    if statistics is not None:
+        check_instance("quantize", "statistics", statistics, CalibrationStatistics)
+    elif calibration_dataset is None:
+        raise DataError("there is nothing to calibrate with; give calibration_dataset, or statistics from calibrate()")
     graph = adapter.graph()
     plan = place(
         graph,
@@ -105,6 +126,18 @@ def make_plan(
         ignored_scope=ignored_scope,
     )
     check_estimators(plan, advanced)
+    weight_params = advanced.weights_range_estimator_params
+    if statistics is not None:
+        derived = derive_ranges(
+            adapter,
+            graph,
+            plan,
+            statistics,
+            params=advanced.activations_range_estimator_params,
+            batchwise=advanced.batchwise_statistics,
+        )
+        return fill_ranges(plan, graph, adapter, derived, weight_params=weight_params)
+    dataset = Dataset.of(calibration_dataset)
     batchwise = advanced.batchwise_statistics
     if batchwise is None:
         batchwise = dataset.batch_size > 1
@@ -121,40 +154,4 @@ def make_plan(
             progress=report,
             total=None if known is None else min(known, subset_size),
         )
-    return fill_ranges(plan, graph, adapter, estimators, weight_params=advanced.weights_range_estimator_params)
-
-
-def _check(
-    preset: QuantizationPreset | None,
-    target_device: TargetDevice,
-    subset_size: int,
-    model_type: ModelType | None,
-    ignored_scope: IgnoredScope | None,
-    advanced: AdvancedQuantizationParameters,
-) -> None:
-    """Refuse what is malformed, and what would be ignored in silence."""
-    owner = "quantize"
-    if preset is not None:
-        check_member(owner, "preset", preset, QuantizationPreset)
-    if model_type is not None:
-        check_member(owner, "model_type", model_type, ModelType)
-    if ignored_scope is not None:
-        check_instance(owner, "ignored_scope", ignored_scope, IgnoredScope)
-    check_instance(owner, "advanced_parameters", advanced, AdvancedQuantizationParameters)
-    check_member(owner, "target_device", target_device, TargetDevice)
-    if target_device not in (TargetDevice.ANY, TargetDevice.CPU):
-        raise ParameterError(
-            f"quantize.target_device={target_device.value} is not supported; models are quantized for CPUs of any "
-            "generation: use TargetDevice.ANY or TargetDevice.CPU"
-        )
-    check_count(owner, "subset_size", subset_size, least=1)
-    if advanced.bias_correction_params != AdvancedBiasCorrectionParameters():
-        raise ParameterError(
-            "AdvancedQuantizationParameters.bias_correction_params is set, but biases are not corrected here; "
-            "leave it at its default"
-        )
-    if advanced.backend_params:
-        raise ParameterError(
-            f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, but "
-            "the adapter is made already; give it its settings when it is made, and leave backend_params empty"
-        )
+    return fill_ranges(plan, graph, adapter, estimators, weight_params=weight_params)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from quantstats.adapters.protocol import ModelAdapter
+from quantstats.adapters.protocol import Array, ModelAdapter
 from quantstats.errors import NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
 from quantstats.ptq.graph import QuantizationGraph
@@ -15,11 +15,19 @@ from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics import RangeEstimator
 
 
+class EstimatesRange(Protocol):
+    """What is ready to tell a range: a :class:`~quantstats.statistics.RangeEstimator` after its samples."""
+
+    def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:
+        """Return lower and upper bound."""
+        ...
+
+
 def fill_ranges(
     plan: QuantizationPlan,
     graph: QuantizationGraph,
     adapter: ModelAdapter[Any],
-    estimators: Mapping[str, RangeEstimator],
+    estimators: Mapping[str, EstimatesRange],
     *,
     weight_params: RangeEstimatorParameters | None = None,
 ) -> QuantizationPlan:
@@ -28,8 +36,8 @@ def fill_ranges(
     :param plan: A plan from placement.
     :param graph: The model's graph.
     :param adapter: The model, for its constants.
-    :param estimators: Estimator by :attr:`ActivationQuantizer.tensor`, after calibration. Where a tensor is a constant,
-        its values decide.
+    :param estimators: Estimator by :attr:`ActivationQuantizer.tensor`, after calibration, or ranges from statistics.
+        Where a tensor is a constant, its values decide.
     :param weight_params: How ranges of weights are estimated; fields left ``None`` take the default of the place.
     :raises NonFiniteError: if a constant holds NaN or Inf.
     :raises QuantizationError: if an estimator gives no usable range; the message names the tensor.
@@ -75,7 +83,7 @@ def _of_constant(
 
 
 def _quantizer(
-    estimator: RangeEstimator, tensor: str, config: QuantizerConfig, axis: int | None, *, half_range: bool
+    estimator: EstimatesRange, tensor: str, config: QuantizerConfig, axis: int | None, *, half_range: bool
 ) -> Quantizer:
     try:
         low, high = estimator.range(num_bits=config.num_bits)

@@ -1,0 +1,49 @@
+"""Checks of what a user asks of the driver."""
+
+from __future__ import annotations
+
+from quantstats._validation import check_count, check_instance, check_member
+from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
+from quantstats.errors import ParameterError
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+
+
+def check_parameters(
+    owner: str,
+    *,
+    preset: QuantizationPreset | None,
+    subset_size: int,
+    model_type: ModelType | None,
+    ignored_scope: IgnoredScope | None,
+    advanced: AdvancedQuantizationParameters,
+    target_device: TargetDevice = TargetDevice.ANY,
+) -> None:
+    """Refuse what is malformed, and what would be ignored in silence.
+
+    :param owner: The function that was called, for messages.
+    :raises ParameterError: if a parameter has a value that cannot be honoured.
+    """
+    if preset is not None:
+        check_member(owner, "preset", preset, QuantizationPreset)
+    if model_type is not None:
+        check_member(owner, "model_type", model_type, ModelType)
+    if ignored_scope is not None:
+        check_instance(owner, "ignored_scope", ignored_scope, IgnoredScope)
+    check_instance(owner, "advanced_parameters", advanced, AdvancedQuantizationParameters)
+    check_member(owner, "target_device", target_device, TargetDevice)
+    if target_device not in (TargetDevice.ANY, TargetDevice.CPU):
+        raise ParameterError(
+            f"{owner}.target_device={target_device.value} is not supported; models are quantized for CPUs of any "
+            "generation: use TargetDevice.ANY or TargetDevice.CPU"
+        )
+    check_count(owner, "subset_size", subset_size, least=1)
+    if advanced.bias_correction_params != AdvancedBiasCorrectionParameters():
+        raise ParameterError(
+            "AdvancedQuantizationParameters.bias_correction_params is set, but biases are not corrected here; "
+            "leave it at its default"
+        )
+    if advanced.backend_params:
+        raise ParameterError(
+            f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, but "
+            "the adapter is made already; give it its settings when it is made, and leave backend_params empty"
+        )
