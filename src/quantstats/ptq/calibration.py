@@ -67,11 +67,11 @@ def observe(
             if tensor not in estimators:
                 estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
         try:
-            for tensor, value in values.items():
-                estimators[tensor].update(value)
-            for tensor, found in extrema.items():
-                if found.finite:
-                    estimators[tensor].update_extrema(found.minimum, found.maximum)
+            for tensor in observed:  # in topological order, so that an error names where NaN begins
+                if tensor in values:
+                    estimators[tensor].update(values[tensor])
+                else:
+                    estimators[tensor].update_extrema(extrema[tensor].minimum, extrema[tensor].maximum)
         except NonFiniteError as error:
             raise NonFiniteError(_non_finite(graph, tensor, values[tensor], index)) from error
         except QuantizationError as error:
