@@ -50,7 +50,8 @@ def observe(
     observed = {a.tensor: a for a in plan.activations if not graph.tensors[a.tensor].constant}
     estimators: dict[str, RangeEstimator] = {}
     reduced: dict[str, tuple[int, ...] | None] = {}
-    if inplace and isinstance(adapter, ReducingAdapter):
+    reducing = adapter if inplace and isinstance(adapter, ReducingAdapter) else None
+    if reducing is not None:
         for tensor, quantizer in observed.items():
             estimator = _reducible(graph, quantizer, params, batchwise)
             if estimator is not None:
@@ -58,7 +59,7 @@ def observe(
     taps = tuple(tensor for tensor in observed if tensor not in reduced)
     progress(0, total, len(observed))
     for index, sample in enumerate(samples):
-        values, extrema = _run(adapter, sample, taps, reduced)
+        values, extrema = _run(adapter, reducing, sample, taps, reduced)
         suspect = [tensor for tensor, found in extrema.items() if not found.finite]
         if suspect:
             # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
@@ -98,12 +99,16 @@ def _reducible(
 
 
 def _run(
-    adapter: ModelAdapter[Any], sample: Sample, taps: tuple[str, ...], reduced: Mapping[str, tuple[int, ...] | None]
+    adapter: ModelAdapter[Any],
+    reducing: ReducingAdapter | None,
+    sample: Sample,
+    taps: tuple[str, ...],
+    reduced: Mapping[str, tuple[int, ...] | None],
 ) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
     """One run; whole tensors for all if the framework cannot reduce one of them, as where it is empty."""
-    if reduced and isinstance(adapter, ReducingAdapter):
+    if reducing is not None and reduced:
         try:
-            return adapter.run_reduced(sample, taps, reduced)
+            return reducing.run_reduced(sample, taps, reduced)
         except ModelError:
             pass  # If it was the model itself that failed, the next line tells.
     return adapter.run(sample, (*taps, *reduced)), {}
