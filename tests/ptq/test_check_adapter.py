@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantstats.adapters.protocol import Array, Sample
+from quantstats.adapters.protocol import Array, Extrema, Sample
 from quantstats.adapters.testing import AdapterError, check_adapter
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph, Weight
 from quantstats.ptq.plan import QuantizationPlan
@@ -197,3 +197,51 @@ def test_names_must_be_unique() -> None:
     operation = Operation("same", OperationKind.FLOAT, "Softmax", ("x",), ("y",))
     with pytest.raises(ValueError, match="operation name 'same' is not unique"):
         QuantizationGraph((operation, dataclasses.replace(operation, outputs=("z",))), {}, ("x",), ("y",))
+
+
+class Reducing(NumpyAdapter):
+    """Offers reductions; a test makes one of them wrong."""
+
+    def __init__(self, spoil: Callable[[Extrema], Extrema] = lambda found: found, *, log: bool = False) -> None:
+        b = NetworkBuilder()
+        x = b.conv("conv", b.input("image", None, 3, 8, 8), (3, 4))
+        super().__init__(b.build(b.conv("last", b.layer("log", "log", x), (4, 2))) if log else residual_network())
+        self._spoil = spoil
+
+    def run_reduced(
+        self, sample: Sample, taps: Sequence[str], reductions: Mapping[str, tuple[int, ...] | None]
+    ) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
+        values = self.run(sample, [*taps, *reductions])
+        extrema = {
+            name: Extrema(
+                values[name].min(axes, keepdims=True),
+                values[name].max(axes, keepdims=True),
+                bool(np.isfinite(values[name]).all()),
+            )
+            for name, axes in reductions.items()
+        }
+        return {name: values[name] for name in taps}, {name: self._spoil(found) for name, found in extrema.items()}
+
+
+def test_right_reductions_pass() -> None:
+    check_adapter(Reducing(), images(2), run_emitted=outputs_of)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: found._replace(minimum=np.nextafter(found.minimum, np.float32(0))),
+        lambda found: found._replace(maximum=found.minimum),
+        lambda found: found._replace(maximum=found.maximum.ravel()[:1]),
+    ],
+    ids=["minimum", "maximum", "axes"],
+)
+def test_wrong_reductions(spoil: Callable[[Extrema], Extrema]) -> None:
+    with pytest.raises(AdapterError, match=r"run_reduced\(\) gives other extrema for"):
+        check_adapter(Reducing(spoil), images(1))
+
+
+def test_reductions_that_hide_nan() -> None:
+    adapter = Reducing(lambda found: found._replace(finite=True), log=True)
+    with pytest.raises(AdapterError, match=r"run_reduced\(\) calls 'log.out' finite, but it holds NaN or Inf"):
+        check_adapter(adapter, images(1))
