@@ -2,15 +2,19 @@
 //
 // A set is cut into blocks as BlockReader does it: long runs along the innermost reduced axis into blocks of their own,
 // short ones packed. Blocks are added in order (reduce_block.inl.h). In a column reduction every column is added row by
-// row in panels of kPanel rows, and panels are added in order.
+// row in panels of kPanel rows, and panels are added in order; narrow rows are folded first. Short rows one after the
+// other have a file of their own.
 #pragma once
 
 #include "kernels/reduce_block.inl.h"
+#include "kernels/reduce_short.inl.h"
 
 namespace {
 
-constexpr int kPanel = 32;      // rows of a column reduction between two updates of the running values
-constexpr int kColumns = 1024;  // columns of one tile, gaps of strided columns included
+constexpr int kPanel = 8;        // rows of a column reduction between two updates of the running values
+constexpr int kFoldTo = 32;      // elements that a folded row is a multiple of where it can be: two vectors of 512 bits
+constexpr int kMostFolded = 16;  // rows that become one
+constexpr int kColumns = 1024;   // columns of one tile, gaps of strided columns included
 
 // Every `step`-th element of a run, for order statistics: whole lines are read, and the elements between are masked
 // out. The pattern of members repeats after `step` vectors.
@@ -252,12 +256,14 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
   const int64_t step = whole_lines ? inner.stride / item : 1;
   const int64_t per_tile = (kColumns - 1) / step + 1;
 
-  // Few columns whose rows follow one another: `fold` rows become one.
-  constexpr int64_t fold = 16;
+  // Few columns whose rows follow one another: `fold` rows become one, so that vectors are full -- but no wider than it
+  // takes, since panels of narrow rows are read in the order of memory.
+  int64_t fold = kMostFolded;
+  while (fold > 1 && inner.size * fold % (2 * kFoldTo) == 0) fold /= 2;
   Axis reduced[kMaxDims];
   for (int i = 0; i < plan.n_reduced; ++i) reduced[i] = plan.reduced[i];
-  const bool folded = step == 1 && whole_lines && inner.size * fold <= kColumns && plan.n_reduced > 0 &&
-                      reduced[0].stride == inner.size * item && reduced[0].size >= fold;
+  const bool folded = fold > 1 && step == 1 && whole_lines && inner.size * kMostFolded <= kColumns &&
+                      plan.n_reduced > 0 && reduced[0].stride == inner.size * item && reduced[0].size >= fold;
   const int64_t folded_rows = folded ? reduced[0].size / fold : 0;
   const int64_t rest = folded ? reduced[0].size % fold : 0;
   if (folded) reduced[0] = {folded_rows, inner.size * item * fold, 0};
@@ -317,7 +323,9 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
 
 template <unsigned want, class E>
 void reduce_typed(const Plan& plan, const ReduceOutput& out, void* scratch) {
-  if (plan.inner_reduced) {
+  if (has_short_rows<E>(plan)) {
+    reduce_short_rows<want, E>(plan, out, scratch);
+  } else if (plan.inner_reduced) {
     reduce_rows<want, E>(plan, out, scratch);
   } else {
     reduce_columns<want, E>(plan, out, scratch);

@@ -32,6 +32,12 @@ struct vi32 {
   __m256i v;
 };
 
+struct vi16 {
+  using elem = int16_t;
+  static constexpr int lanes = 16;
+  __m256i v;
+};
+
 constexpr int kLanes = 8;
 constexpr int kLanes64 = 4;
 constexpr int kHalves = 2;
@@ -304,6 +310,28 @@ QS_INLINE vi32 shift_right(vi32 a) {
 template <int n>
 QS_INLINE vi32 shift_right_logical(vi32 a) {
   return {_mm256_srli_epi32(a.v, n)};
+}
+
+// 16-bit floats as integers in the order of their values.
+QS_INLINE vi16 load_ordered(const int16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm256_xor_si256(bits, _mm256_srli_epi16(_mm256_srai_epi16(bits, 15), 1))};
+}
+QS_INLINE vi16 min(vi16 a, vi16 b) { return {_mm256_min_epi16(a.v, b.v)}; }
+QS_INLINE vi16 max(vi16 a, vi16 b) { return {_mm256_max_epi16(a.v, b.v)}; }
+QS_INLINE int16_t reduce_min(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t least = lane[0];
+  for (const int16_t v : lane) least = v < least ? v : least;
+  return least;
+}
+QS_INLINE int16_t reduce_max(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t greatest = lane[0];
+  for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
+  return greatest;
 }
 
 // x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers

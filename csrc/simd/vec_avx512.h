@@ -32,6 +32,12 @@ struct vi32 {
   __m512i v;
 };
 
+struct vi16 {
+  using elem = int16_t;
+  static constexpr int lanes = 32;
+  __m512i v;
+};
+
 constexpr int kLanes = 16;
 constexpr int kLanes64 = 8;
 constexpr int kHalves = 2;
@@ -273,6 +279,28 @@ QS_INLINE vi32 shift_right(vi32 a) {
 template <int n>
 QS_INLINE vi32 shift_right_logical(vi32 a) {
   return {_mm512_srli_epi32(a.v, n)};
+}
+
+// 16-bit floats as integers in the order of their values.
+QS_INLINE vi16 load_ordered(const int16_t* p) {
+  const __m512i bits = _mm512_loadu_si512(p);
+  return {_mm512_xor_si512(bits, _mm512_srli_epi16(_mm512_srai_epi16(bits, 15), 1))};
+}
+QS_INLINE vi16 min(vi16 a, vi16 b) { return {_mm512_min_epi16(a.v, b.v)}; }
+QS_INLINE vi16 max(vi16 a, vi16 b) { return {_mm512_max_epi16(a.v, b.v)}; }
+QS_INLINE int16_t reduce_min(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t least = lane[0];
+  for (const int16_t v : lane) least = v < least ? v : least;
+  return least;
+}
+QS_INLINE int16_t reduce_max(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t greatest = lane[0];
+  for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
+  return greatest;
 }
 
 // x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers

@@ -30,6 +30,12 @@ struct vi32 {
   int32_t v;
 };
 
+struct vi16 {
+  using elem = int16_t;
+  static constexpr int lanes = 1;
+  int16_t v;
+};
+
 constexpr int kLanes = 1;
 constexpr int kLanes64 = 1;
 constexpr int kHalves = 1;
@@ -178,6 +184,16 @@ QS_INLINE vi32 shift_right_logical(vi32 a) {
 
 QS_INLINE vf32 whole(vf32 x) { return x; }
 QS_INLINE vf64 whole(vf64 x) { return x; }
+
+// 16-bit floats as integers in the order of their values.
+QS_INLINE vi16 load_ordered(const int16_t* p) {
+  const int16_t bits = read<int16_t>(p);
+  return {static_cast<int16_t>(bits ^ ((bits >> 15) & 0x7fff))};
+}
+QS_INLINE vi16 min(vi16 a, vi16 b) { return a.v < b.v ? a : b; }
+QS_INLINE vi16 max(vi16 a, vi16 b) { return a.v > b.v ? a : b; }
+QS_INLINE int16_t reduce_min(vi16 x) { return x.v; }
+QS_INLINE int16_t reduce_max(vi16 x) { return x.v; }
 
 // Four bytes in every lane, low address first.
 QS_INLINE vi32 load_bytes(const int8_t* p) { return {read<int32_t>(p)}; }

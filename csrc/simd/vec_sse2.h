@@ -31,6 +31,11 @@ struct vi32 {
   static constexpr int lanes = 4;
   __m128i v;
 };
+struct vi16 {
+  using elem = int16_t;
+  static constexpr int lanes = 8;
+  __m128i v;
+};
 
 constexpr int kLanes = 4;
 constexpr int kLanes64 = 2;
@@ -360,6 +365,28 @@ QS_INLINE vi32 shift_right_logical(vi32 a) {
 // No masked loads that a load could be folded into.
 QS_INLINE vf32 whole(vf32 x) { return x; }
 QS_INLINE vf64 whole(vf64 x) { return x; }
+
+// 16-bit floats as integers in the order of their values.
+QS_INLINE vi16 load_ordered(const int16_t* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm_xor_si128(bits, _mm_srli_epi16(_mm_srai_epi16(bits, 15), 1))};
+}
+QS_INLINE vi16 min(vi16 a, vi16 b) { return {_mm_min_epi16(a.v, b.v)}; }
+QS_INLINE vi16 max(vi16 a, vi16 b) { return {_mm_max_epi16(a.v, b.v)}; }
+QS_INLINE int16_t reduce_min(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t least = lane[0];
+  for (const int16_t v : lane) least = v < least ? v : least;
+  return least;
+}
+QS_INLINE int16_t reduce_max(vi16 x) {
+  int16_t lane[vi16::lanes];
+  __builtin_memcpy(lane, &x.v, sizeof lane);
+  int16_t greatest = lane[0];
+  for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
+  return greatest;
+}
 
 // Four bytes in every lane, low address first.
 QS_INLINE vi32 load_bytes(const int8_t* p) { return {load128(p)}; }

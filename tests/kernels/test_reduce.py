@@ -146,6 +146,40 @@ def test_axes_and_layouts(target: Target, dtype: Any, shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [*range(2, 19), 24, 31, 32, 33])
+def test_short_rows(target: Target, dtype: Any, row: int) -> None:
+    tile = 2048 // row  # kShortTile of csrc/kernels/reduce_short.inl.h
+    for rows in (15, 16, 17, tile - 1, tile, tile + 1, 2 * tile + 3):
+        x = sample((rows, row), dtype, rows)
+        x[:, 0] *= 100  # the first and the last element of a row matter as much as its neighbours'
+        x[::2, -1] *= 1000
+        check(target, x, 1)
+        x[1] = -0.0
+        x[2] = np.inf
+        x[4] = -np.inf
+        x[5, :2] = np.inf, -np.inf
+        check(target, x, 1)
+        x[7, row - 1] = np.nan
+        x[8] = np.nan
+        check(target, x, 1)
+    cube = sample((3, 40, row), dtype)
+    check(target, cube[::-1, :30], 2)
+    check(target, cube[:, ::-1], 2)
+    check(target, cube.transpose(1, 2, 0), 1)
+
+
+@pytest.mark.parametrize("code", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("size", [16, 31, 32, 33, 128, 300])
+def test_order_of_16_bit_values(target: Target, code: Any, size: int) -> None:
+    """Neighbouring numbers side by side: every number is once the least and once the greatest of a run."""
+    every = np.arange(65536, dtype=np.uint16).view(code)
+    numbers = every[~np.isnan(cast(every, np.float32))]
+    numbers = numbers[: numbers.size // size * size]
+    check(target, numbers.reshape(-1, size), 1)
+    check(target, np.random.default_rng(size).permutation(numbers).reshape(-1, size), 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("step", range(1, 12))
 def test_strides(target: Target, dtype: Any, step: int) -> None:
     parent = sample(40_000, dtype, step)
