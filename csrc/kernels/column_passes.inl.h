@@ -34,6 +34,28 @@ struct Bracketing {
   }
 };
 
+template <class T>
+void spread(const FoldedRows& fold, Bracketing<T>& b) {
+  fold.spread(b.low);
+  fold.spread(b.high);
+}
+// kept(lane) points to the first of the values kept of a lane, kStrip apart.
+template <class T, class Kept>
+void merge(const FoldedRows& fold, Bracketing<T>& b, Kept kept) {
+  fold.add_up(b.below);
+  fold.add_up(b.to_low);
+  fold.add_up(b.below_high);
+  fold.add_up(b.to_high);
+  fold.each_lane([&](int lane, int c) {
+    const T* from = kept(lane);
+    T* to = kept(c);
+    for (int64_t r = 0; r < b.kept[lane] && b.kept[c] + r < kSortRows<T>; ++r) {
+      to[(b.kept[c] + r) * kStrip] = from[r * kStrip];
+    }
+    b.kept[c] += b.kept[lane];
+  });
+}
+
 template <class V, class T>
 QS_INLINE void add_counts(V counts, int64_t* to) {
   T lane[V::lanes];
@@ -119,6 +141,25 @@ struct Census {
 };
 
 template <class T>
+void spread(const FoldedRows& fold, Census<T>& census) {
+  fold.spread(census.first);
+  fold.spread(census.last);
+  fold.spread(census.least_finite);
+  fold.spread(census.greatest_finite);
+}
+template <class T>
+void merge(const FoldedRows& fold, Census<T>& census) {
+  fold.each_lane([&](int lane, int c) {
+    if (census.min[lane] < census.min[c]) census.min[c] = census.min[lane];
+    if (census.max[lane] > census.max[c]) census.max[c] = census.max[lane];
+  });
+  fold.add_up(census.below);
+  fold.add_up(census.to_last);
+  fold.add_up(census.below_finite);
+  fold.add_up(census.to_finite);
+}
+
+template <class T>
 void take_census(const T* x, int rows, int column, Census<T>& census) {
   using V = Vector<T>;
   const V one = set1(T(1)), none = set1(T(0));
@@ -185,6 +226,21 @@ void begin_sums(const Survivors<T>& survivors, int n_columns, int64_t rows, Grid
       exponent -= 53;
     }
   }
+}
+
+template <class T>
+void spread(const FoldedRows& fold, Survivors<T>& survivors, Grids& grids) {
+  fold.spread(survivors.first);
+  fold.spread(survivors.last);
+  fold.spread(grids.scale);
+  for (int k = 0; k < kMostGrids; ++k) {
+    fold.spread(grids.grid[k]);
+    fold.spread(grids.sum[k]);
+  }
+}
+// Exact, as any other order of adding.
+inline void merge(const FoldedRows& fold, Grids& grids) {
+  for (int k = 0; k < kMostGrids; ++k) fold.add_up(grids.sum[k]);
 }
 
 QS_INLINE void add_to_grids(const vf64* grid, vf64* sum, int grids, int stride, vf64 term) {

@@ -29,18 +29,18 @@ struct TileColumns {
   int64_t out[kTileColumns];  // output element
 };
 
-// Cuts the outputs of a plan into tiles. Rows of at least a strip are not mixed with their neighbours, so that they
-// stay contiguous.
+// Cuts the outputs of a plan into tiles of at most `most` columns. Rows of at least a strip are not mixed with their
+// neighbours, so that they stay contiguous.
 class TileWalk {
  public:
-  explicit TileWalk(const Plan& plan) : plan_(plan), kept_(plan.kept, plan.n_kept) {}
+  TileWalk(const Plan& plan, int most) : plan_(plan), most_(most), kept_(plan.kept, plan.n_kept) {}
 
   bool next(TileColumns& tile) {
     if (done_) return false;
     const bool rows = plan_.n_kept > 0 && plan_.kept[0].stride == plan_.item && plan_.kept[0].size >= kStrip;
     tile.n = 0;
     tile.contiguous = true;
-    while (!done_ && tile.n < kTileColumns) {
+    while (!done_ && tile.n < most_) {
       tile.in[tile.n] = kept_.in;
       tile.out[tile.n] = plan_.out_offset + kept_.out;
       tile.contiguous = tile.contiguous && tile.in[tile.n] == tile.in[0] + tile.n * plan_.item;
@@ -53,20 +53,21 @@ class TileWalk {
 
  private:
   const Plan& plan_;
+  int most_;
   Odometer kept_;
   bool done_ = false;
 };
 
-// Offsets of the rows of a plan, in its order.
+// Offsets of the rows along some axes, in their order, the first being `begin`.
 class RowWalk {
  public:
-  explicit RowWalk(const Plan& plan) : odometer_(plan.reduced, plan.n_reduced) {}
+  RowWalk(const Axis* axes, int n, int64_t begin = 0) : odometer_(axes, n), begin_(begin) {}
 
   // The next rows, at most kPanelRows; zero behind the last.
   int next(int64_t* offsets) {
     int n = 0;
     while (more_ && n < kPanelRows) {
-      offsets[n++] = odometer_.in;
+      offsets[n++] = begin_ + odometer_.in;
       more_ = odometer_.next();
     }
     return n;
@@ -74,7 +75,58 @@ class RowWalk {
 
  private:
   Odometer odometer_;
+  int64_t begin_;
   bool more_ = true;
+};
+
+// Few columns side by side, whose rows follow one another in memory: one long run, the channels of an image. `times`
+// rows are read as one, so that every lane has a column to work for: lane c + k * columns works for column c.
+class FoldedRows {
+ public:
+  // `times` is 1 where rows cannot be folded.
+  void set(const Plan& plan, const TileColumns& columns) {
+    columns_ = columns.n;
+    times = 1;
+    if (plan.n_reduced == 0 || !columns.contiguous || plan.reduced[0].stride != columns.n * plan.item) return;
+    const int most = kTileColumns / columns.n;
+    if (most < 2 || plan.reduced[0].size < most) return;
+    times = most;
+    lanes.n = times * columns.n;
+    lanes.contiguous = true;
+    lanes.in[0] = columns.in[0];
+    n_axes_ = plan.n_reduced;
+    for (int i = 0; i < n_axes_; ++i) folded_[i] = rest_[i] = plan.reduced[i];
+    folded_[0] = {plan.reduced[0].size / times, plan.reduced[0].stride * times, 0};
+    rest_[0].size = plan.reduced[0].size % times;
+  }
+  RowWalk rows() const { return {folded_, n_axes_}; }
+  bool has_rest() const { return rest_[0].size > 0; }
+  RowWalk rest() const { return {rest_, n_axes_, folded_[0].size * folded_[0].stride}; }
+
+  // Gives every lane what is known of its column.
+  template <class X>
+  void spread(PerColumn<X>& values) const {
+    for (int lane = columns_; lane < columns_ * times; ++lane) values[lane] = values[lane - columns_];
+  }
+  // Adds what the lanes of a column have counted to the column.
+  template <class X>
+  void add_up(PerColumn<X>& values) const {
+    each_lane([&](int lane, int c) { values[c] += values[lane]; });
+  }
+  // Calls visit(lane, column) for the lanes that are no columns themselves.
+  template <class Visit>
+  void each_lane(Visit visit) const {
+    for (int lane = columns_; lane < columns_ * times; ++lane) visit(lane, lane % columns_);
+  }
+
+  int times = 1;
+  TileColumns lanes;  // only what load_rows() reads of contiguous columns
+
+ private:
+  int columns_ = 0;
+  int n_axes_ = 0;
+  Axis folded_[kMaxDims];
+  Axis rest_[kMaxDims];
 };
 
 // One row out of each of `count` strata of equal size, at a place that a hash chooses: no period in the data can hide

@@ -21,7 +21,8 @@ namespace {
 
 constexpr int64_t kSampleRows = 512;  // that a bracket is made of
 constexpr int kAttemptsBySample = 3;
-constexpr double kBracketSigmas = 3;  // half width of a bracket, in standard deviations of the rank of a sample
+constexpr double kBracketSlack = 1.5;  // ... and what is added to it, in ranks of the sample
+constexpr double kBracketSigmas = 3;   // half width of a bracket, in standard deviations of the rank of a sample
 
 template <class T>
 struct ColumnWork {
@@ -64,13 +65,15 @@ class ColumnTile {
   using T = Element<E>;
 
   ColumnTile(const Plan& plan, void* scratch)
-      : plan_(plan), work_(*static_cast<ColumnWork<T>*>(scratch)), walk_(plan) {}
+      : plan_(plan), work_(*static_cast<ColumnWork<T>*>(scratch)), walk_(plan, most_columns(plan)) {}
 
   bool next() {
     nan_.fill(0);
     nan_known_ = false;
     sorted_ = false;
-    return walk_.next(columns_);
+    if (!walk_.next(columns_)) return false;
+    if (plan_.count > kSortRows<T>) fold_.set(plan_, columns_);
+    return true;
   }
 
   // Returns how many columns needed bisection.
@@ -114,7 +117,8 @@ class ColumnTile {
     if (plan_.count <= kSortRows<T>) {
       for (int g = 0; g < strips(); ++g) add(work_.rows[g], plan_.count, g * kStrip);
     } else {
-      visit_all([&](const T* x, int rows, int column) { add(x, rows, column); });
+      visit_all([&](const T* x, int rows, int column) { add(x, rows, column); },
+                [&] { spread(fold_, survivors, grids); }, [&] { merge(fold_, grids); });
     }
     for (int c = 0; c < columns_.n; ++c) {
       double fine = grids.sum[1][c];
@@ -154,7 +158,15 @@ class ColumnTile {
   }
 
  private:
-  int strips() const { return (columns_.n + kStrip - 1) / kStrip; }
+  // Long runs are folded one by one.
+  static int most_columns(const Plan& plan) {
+    const bool runs = plan.inner_reduced && plan.n_reduced > 0 && plan.reduced[0].stride == plan.item &&
+                      plan.reduced[0].size >= 4 * kTileColumns;
+    return runs && plan.count > kSortRows<T> ? 1 : kTileColumns;
+  }
+
+  static int strips_of(const TileColumns& columns) { return (columns.n + kStrip - 1) / kStrip; }
+  int strips() const { return strips_of(columns_); }
   T sorted(int64_t rank, int c) const { return work_.rows[c / kStrip][rank * kStrip + c % kStrip]; }
 
   void write_value(void* out, int64_t offset, int c, double value) const {
@@ -183,33 +195,50 @@ class ColumnTile {
 
   // Reads rows panel by panel: use(rows of a strip, number of rows, first column).
   template <class Rows, class Use>
-  void visit(Rows rows, int64_t* nan, Use use) {
+  void visit(Rows rows, const TileColumns& columns, int64_t* nan, Use use) {
     int64_t offsets[kPanelRows];
     while (const int n = rows.next(offsets)) {
-      load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.panel[0], kPanelRows * kStrip, nan);
-      for (int g = 0; g < strips(); ++g) use(work_.panel[g], n, g * kStrip);
+      load_rows<magnitude, E>(plan_, columns, offsets, n, work_.panel[0], kPanelRows * kStrip, nan);
+      for (int g = 0; g < strips_of(columns); ++g) use(work_.panel[g], n, g * kStrip);
     }
   }
-  // The first visit of all rows counts NaN.
+  // Visits all rows. The first visit counts NaN.
   template <class Use>
   void visit_all(Use use) {
-    PerColumn<int64_t> again;
-    again.fill(0);
-    visit(RowWalk(plan_), nan_known_ ? again.at : nan_.at, use);
+    PerColumn<int64_t> nan;
+    nan.fill(0);
+    visit(RowWalk(plan_.reduced, plan_.n_reduced), columns_, nan.at, use);
+    learn_nan(nan);
+  }
+  // The same for a use that works in all lanes of folded rows: what it finds there is merged into the columns.
+  template <class Use, class Spread, class Merge>
+  void visit_all(Use use, Spread spread_to_lanes, Merge merge_lanes) {
+    if (fold_.times == 1) return visit_all(use);
+    PerColumn<int64_t> nan;
+    nan.fill(0);
+    spread_to_lanes();
+    visit(fold_.rows(), fold_.lanes, nan.at, use);
+    fold_.add_up(nan);
+    merge_lanes();
+    if (fold_.has_rest()) visit(fold_.rest(), columns_, nan.at, use);
+    learn_nan(nan);
+  }
+  void learn_nan(const PerColumn<int64_t>& nan) {
+    if (!nan_known_) nan_ = nan;
     nan_known_ = true;
   }
   template <class Use>
   void visit_sample(int64_t count, Use use) {
     PerColumn<int64_t> unused;
     unused.fill(0);
-    visit(SampledRowWalk(plan_, count), unused.at, use);
+    visit(SampledRowWalk(plan_, count), columns_, unused.at, use);
   }
 
   // All rows in scratch memory; only for plan.count <= kSortRows<T>.
   void load_all() {
     if (nan_known_) return;
     int64_t offsets[kPanelRows];
-    RowWalk rows(plan_);
+    RowWalk rows(plan_.reduced, plan_.n_reduced);
     int64_t at = 0;
     while (const int n = rows.next(offsets)) {
       load_rows<magnitude, E>(plan_, columns_, offsets, n, work_.rows[0] + at * kStrip, kSortRows<T> * kStrip, nan_.at);
@@ -291,7 +320,9 @@ class ColumnTile {
       bracket.begin();
       const bool counted = nan_known_;
       visit_all(
-          [&](const T* x, int n, int column) { bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]); });
+          [&](const T* x, int n, int column) { bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]); },
+          [&] { spread(fold_, bracket); },
+          [&] { merge(fold_, bracket, [&](int lane) { return work_.rows[lane / kStrip] + lane % kStrip; }); });
       sort_kept(bracket.kept);
       searching = false;
       for (int c = 0; c < columns_.n; ++c) {
@@ -373,16 +404,21 @@ class ColumnTile {
     if (most_inside == 0) return;
 
     // As many rows as let about kSampleRows of them fall inside the widest bracket.
+    double variance = 0;
     const int64_t expected =
-        sample_brackets(search, ranks, by_sample, share_of_rows(kSampleRows, most_inside), bracket);
+        sample_brackets(search, ranks, by_sample, share_of_rows(kSampleRows, most_inside), bracket, &variance);
     if (attempt > 0 || expected <= kSortRows<T> / 4 * 3) return;
-    // Too many rows for so small a sample. The width of a bracket falls with the root of the sample; the sample is
-    // large enough if the width is safely below what can be sorted, and small enough if what falls inside can be.
-    const double root = kBracketSigmas * static_cast<double>(plan_.count) / (kSortRows<T> * 0.6);
+    // Too many rows for so small a sample. A sample of s rows leaves a bracket of 2 * (sigmas * sqrt(s * variance) +
+    // 1.5) * rows / s values; it is large enough if these can safely be sorted, and small enough if what falls inside
+    // can be.
+    const double per_row = static_cast<double>(plan_.count) / (kSortRows<T> * 0.6);
+    const double linear = 2 * kBracketSigmas * __builtin_sqrt(variance) * per_row,
+                 constant = 2 * kBracketSlack * per_row;
+    const double root = (linear + __builtin_sqrt(linear * linear + 4 * constant)) / 2;
     const int64_t enough =
-        root * root < static_cast<double>(plan_.count) ? static_cast<int64_t>(root * root) : plan_.count;
+        root * root < static_cast<double>(plan_.count) ? static_cast<int64_t>(root * root) + 1 : plan_.count;
     const int64_t bearable = least_of(share_of_rows(kSortRows<T> / 3 * 2, expected), plan_.count / 4);
-    sample_brackets(search, ranks, by_sample, least_of(enough, bearable), bracket);
+    sample_brackets(search, ranks, by_sample, least_of(enough, bearable), bracket, &variance);
   }
 
   // The rows of which `wanted` are found where there are `present`.
@@ -391,9 +427,10 @@ class ColumnTile {
     return least_of(static_cast<int64_t>(static_cast<double>(plan_.count) * share) + 1, plan_.count);
   }
 
-  // Narrows brackets by a sample. Returns how many values the widest is expected to hold.
+  // Narrows brackets by a sample. Returns how many values the widest is expected to hold, and the greatest variance of
+  // a wanted rank, per row of the sample.
   int64_t sample_brackets(const Search& search, const PerColumn<int64_t>* ranks, const PerColumn<bool>& by_sample,
-                          int64_t sample, Bracketing<T>& bracket) {
+                          int64_t sample, Bracketing<T>& bracket, double* variance) {
     bracket.begin();
     visit_sample(sample, [&](const T* x, int n, int column) {
       bracket_rows(x, n, column, bracket, work_.rows[column / kStrip]);
@@ -411,7 +448,9 @@ class ColumnTile {
       const auto range = static_cast<double>(search.until[c] - search.before[c]);
       const double lower = (static_cast<double>(ranks[search.found[c]][c] - search.before[c]) + 0.5) / range;
       const double upper = (static_cast<double>(ranks[1][c] - search.before[c]) + 0.5) / range;
-      const double spread = kBracketSigmas * __builtin_sqrt(sampled * lower * (lower < 1 ? 1 - lower : 0)) + 1.5;
+      const double per_sampled_row = lower * (lower < 1 ? 1 - lower : 0);
+      if (per_sampled_row > *variance) *variance = per_sampled_row;
+      const double spread = kBracketSigmas * __builtin_sqrt(sampled * per_sampled_row) + kBracketSlack;
       const double first = __builtin_floor(lower * sampled - at_low - spread);
       const double last = __builtin_ceil(upper * sampled - at_low + spread);
       const T low = bracket.low[c], high = bracket.high[c];
@@ -550,13 +589,15 @@ class ColumnTile {
       census.least_finite[c] = census.first[c] < -greatest ? -greatest : census.first[c];
       census.greatest_finite[c] = census.last[c] > greatest ? greatest : census.last[c];
     }
-    visit_all([&](const T* x, int rows, int column) { take_census(x, rows, column, census); });
+    visit_all([&](const T* x, int rows, int column) { take_census(x, rows, column, census); },
+              [&] { spread(fold_, census); }, [&] { merge(fold_, census); });
   }
 
   const Plan& plan_;
   ColumnWork<T>& work_;
   TileWalk walk_;
   TileColumns columns_;
+  FoldedRows fold_;
   PerColumn<int64_t> nan_;
   bool nan_known_ = false;
   bool sorted_ = false;
