@@ -192,6 +192,89 @@ def quantize(
             Console().print(render(summary))
 
 
+@app.command(no_args_is_help=True)
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DATA",
+            help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory "
+            "of such files. Axis 0 counts the samples.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the statistics go.")],
+    first: Annotated[int, typer.Option(min=0, help="Position of the first sample to read.")] = 0,
+    subset_size: Annotated[int, typer.Option(min=1, help="Most samples to read.")] = 300,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
+    ] = None,
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="Collect per channel too.")] = False,
+    model_type: Annotated[
+        ModelType | None,
+        typer.Option(case_sensitive=False, help="Family of the model.", show_default=False),
+    ] = None,
+    id_prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="The id of a sample is this and its position in the data. Give every data set its own where "
+            "statistics of several are merged.",
+        ),
+    ] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no result.")] = False,
+) -> None:
+    """Collect statistics from which every range estimator follows without another run of the model.
+
+    Example: quantstats calibrate model.onnx --data samples.npz -o model.stats.safetensors
+    """
+    with _exit_status():
+        from quantstats.cli.statistics import CalibrateJob, run_calibration
+
+        job = CalibrateJob(
+            model=model,
+            data=data,
+            output=output,
+            first=first,
+            subset_size=subset_size,
+            batch_size=batch_size,
+            per_channel=per_channel,
+            model_type=model_type,
+            id_prefix=id_prefix,
+            overwrite=overwrite,
+        )
+        console = Console(stderr=True, quiet=quiet)
+        with _notes(console):
+            statistics = run_calibration(job, console=console)
+        if not quiet:
+            typer.echo(f"{output}: {len(statistics.taps)} tensors, {statistics.num_samples} runs of the model")
+
+
+@app.command(no_args_is_help=True)
+def merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Statistics of parts of the samples.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the merged statistics go.")],
+    skip_duplicates: Annotated[
+        bool,
+        typer.Option("--skip-duplicates", help="Count a part once that is given twice, or is contained in another."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no result.")] = False,
+) -> None:
+    """Merge statistics of several runs: the file that one run over all samples writes, in whatever order.
+
+    Example: quantstats merge part0.safetensors part1.safetensors -o model.stats.safetensors
+    """
+    with _exit_status():
+        from quantstats.cli.statistics import run_merge
+
+        statistics = run_merge(files, output, skip_duplicates=skip_duplicates, overwrite=overwrite)
+        if not quiet:
+            typer.echo(f"{output}: {len(statistics.taps)} tensors, {statistics.num_samples} runs of the model")
+
+
 @app.command()
 def config() -> None:
     """Say how this copy is built, which instruction sets it has, runs and uses, and how many threads."""

@@ -50,7 +50,7 @@ from quantstats.statistics.column import Column
 from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.tensor_statistics import TensorStatistics
 
-__all__ = ["FORMAT_VERSION", "load", "save"]
+__all__ = ["FORMAT_VERSION", "load", "require_safetensors", "save"]
 
 FORMAT_VERSION = 1
 
@@ -61,7 +61,7 @@ _ENTRY = "quantstats"
 
 def save(statistics: CalibrationStatistics, path: str | os.PathLike[str]) -> None:
     """Write a statistics file; see `CalibrationStatistics.save`."""
-    safetensors = _safetensors()
+    safetensors = require_safetensors()
     from quantstats import __version__
 
     canonical = statistics.canonical()
@@ -98,7 +98,7 @@ def save(statistics: CalibrationStatistics, path: str | os.PathLike[str]) -> Non
 
 def load(path: str | os.PathLike[str]) -> CalibrationStatistics:
     """Read a statistics file; see `CalibrationStatistics.load`."""
-    safetensors = _safetensors()
+    safetensors = require_safetensors()
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: no such file; check the path of the statistics")
@@ -197,7 +197,8 @@ def _write(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _safetensors() -> Any:
+def require_safetensors() -> Any:
+    """Return the package, or raise `QuantizationError` that says how to install it."""
     try:
         import safetensors
         import safetensors.numpy
