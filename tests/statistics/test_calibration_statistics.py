@@ -25,6 +25,7 @@ from quantstats.range_estimator import (
 )
 from quantstats.statistics import RangeEstimator
 from quantstats.statistics.calibration import CalibrationStatistics, columns_for
+from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, DEFAULT_PROBABILITIES
 
 S, A = StatisticsType, AggregatorType
@@ -42,6 +43,7 @@ ESTIMATORS = {
     for statistic, aggregator in itertools.product(S, A)
     if (statistic is S.RAW) == (aggregator is A.HISTOGRAM)
 }
+BY_ROWS = [name for name in ESTIMATORS if "HISTOGRAM" not in name]
 
 values = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e8, -1e8, 0.1, 2.0**-149, 3e38, -3e38]), st.floats(-1e3, 1e3, width=32)
@@ -154,6 +156,27 @@ def test_clipping_that_follows_from_extrema_and_histogram(samples: list[np.ndarr
         statistics.range("x", both(S.MAX, A.MAX, clip=limit), symmetric=True),
         estimate(both(S.MAX, A.MAX, clip=limit), data, symmetric=True).range(),
     )
+
+
+@given(samples=sample_lists(), limit=st.sampled_from([2.0**-140, 1e-3, 0.1, 1.0, 900.0]))
+def test_a_clamped_histogram_is_that_of_the_clamped_values(samples: list[np.ndarray], limit: float) -> None:
+    found = collect(samples)["x"].histogram.clamped(limit, np.float32)
+    bound = np.float32(limit)
+    assert found == collect([np.clip(x, -bound, bound) for x in samples])["x"].histogram
+
+
+def test_batches_along_the_channel_axis_are_one_sample() -> None:
+    samples = list(np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32))
+    statistics = collect(samples, axis=0, batchwise=True)
+    for name in BY_ROWS:
+        expected = estimate(ESTIMATORS[name], samples, reduction_axes=(1,)).range()
+        assert_same_bits(statistics.range("x", ESTIMATORS[name], per_channel=True), expected)
+
+
+def test_a_negative_zero_is_stored_as_a_positive_one() -> None:
+    table = ColumnarTable(DEFAULT_COLUMNS[:2])
+    table.append(np.array([[[-0.0], [0.0]]], np.float32))
+    assert table.values.tobytes() == bytes(8)
 
 
 def test_clipping_of_16_bit_floats() -> None:

@@ -173,9 +173,8 @@ class TensorStatistics:
             self.dtype, self.rank = sample.dtype.name, sample.ndim
             self.nan_count += kernels.bit_histogram(sample, self.histogram.counts)
             low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
-            # Adding zero makes +0.0 of a negative one, as in the table.
-            self.histogram.minimum = min(self.histogram.minimum, float(reduced.rows[:, low].min()) + 0.0)
-            self.histogram.maximum = max(self.histogram.maximum, float(reduced.rows[:, high].max()) + 0.0)
+            self.histogram.minimum = min(self.histogram.minimum, float(reduced.rows[:, low].min()))
+            self.histogram.maximum = max(self.histogram.maximum, float(reduced.rows[:, high].max()))
 
     def difference(self, other: TensorStatistics) -> str | None:
         """Why the samples of `other` cannot be added to these, in words; None if they can."""
