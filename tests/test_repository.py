@@ -19,6 +19,9 @@ DOCUMENTS = (
     "docs/getting-started.md",
     "docs/cli.md",
     "docs/onnx.md",
+    "docs/parameters.md",
+    "docs/parity.md",
+    "docs/performance.md",
     "docs/statistics.md",
 )
 
@@ -155,7 +158,7 @@ PUBLIC = """
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
-        Dataset QuantizationError show_config calibrate CalibrationStatistics DerivedRange
+        Dataset QuantizationError show_config set_num_threads get_num_threads calibrate CalibrationStatistics DerivedRange
 """
 
 

@@ -49,6 +49,25 @@ class RangeEstimatorName(str, Enum):
 _ESTIMATORS = ", ".join(name.value for name in RangeEstimatorName)
 
 
+# Options that several commands have.
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")]
+_Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="DATA",
+        help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory of "
+        "such files. Axis 0 counts the samples.",
+    ),
+]
+_BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
+]
+_Family = Annotated[
+    ModelType | None, typer.Option(case_sensitive=False, help="Family of the model.", show_default=False)
+]
+
+
 @app.callback()
 def quantstats() -> None:
     """Post-training quantization on CPUs: exact statistics at memory speed."""
@@ -56,15 +75,8 @@ def quantstats() -> None:
 
 @app.command(no_args_is_help=True)
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="DATA",
-            help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory "
-            "of such files. Axis 0 counts the samples.",
-        ),
-    ],
+    model: _Model,
+    data: _Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the int8 model goes.")],
     test_data: Annotated[
         Path | None,
@@ -79,10 +91,7 @@ def quantize(
         typer.Option(metavar="NAME", help="Array with the samples' labels: also compare the top-1 accuracy."),
     ] = None,
     subset_size: Annotated[int, typer.Option(min=1, help="Most samples to calibrate on.")] = 300,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
-    ] = None,
+    batch_size: _BatchSize = None,
     preset: Annotated[
         QuantizationPreset | None,
         typer.Option(
@@ -119,10 +128,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    model_type: Annotated[
-        ModelType | None,
-        typer.Option(case_sensitive=False, help="Family of the model.", show_default=False),
-    ] = None,
+    model_type: _Family = None,
     target_device: Annotated[
         TargetDevice, typer.Option(case_sensitive=False, help="Device that the int8 model will run on.")
     ] = TargetDevice.ANY,
@@ -194,27 +200,14 @@ def quantize(
 
 @app.command(no_args_is_help=True)
 def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            metavar="DATA",
-            help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory "
-            "of such files. Axis 0 counts the samples.",
-        ),
-    ],
+    model: _Model,
+    data: _Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the statistics go.")],
     first: Annotated[int, typer.Option(min=0, help="Position of the first sample to read.")] = 0,
     subset_size: Annotated[int, typer.Option(min=1, help="Most samples to read.")] = 300,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
-    ] = None,
+    batch_size: _BatchSize = None,
     per_channel: Annotated[bool, typer.Option("--per-channel", help="Collect per channel too.")] = False,
-    model_type: Annotated[
-        ModelType | None,
-        typer.Option(case_sensitive=False, help="Family of the model.", show_default=False),
-    ] = None,
+    model_type: _Family = None,
     id_prefix: Annotated[
         str,
         typer.Option(
