@@ -158,7 +158,8 @@ PUBLIC = """
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
-        Dataset QuantizationError show_config set_num_threads get_num_threads calibrate CalibrationStatistics DerivedRange
+        Dataset QuantizationError show_config set_num_threads get_num_threads calibrate
+        CalibrationStatistics DerivedRange
 """
 
 
