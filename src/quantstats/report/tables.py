@@ -16,7 +16,7 @@ from quantstats.report.summary import OperationsSummary, Summary
 def render(summary: Summary) -> Group:
     """Return the whole result: what was quantized, and how close, small and fast the quantized model is."""
     head = (
-        f"{summary.output}: calibrated on {_count(summary.calibration_samples, 'sample')}, "
+        f"{summary.output}\ncalibrated on {_count(summary.calibration_samples, 'sample')}, "
         f"{_count(summary.observed_tensors, 'tensor')}, in {summary.quantization_seconds:.2f} s"
     )
     data = summary.evaluation_data
