@@ -14,6 +14,7 @@ from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.column import Column, columns_of
 from quantstats.statistics.derived_range import DerivedRange
 from quantstats.statistics.estimator import RangeEstimator, range_from_table
+from quantstats.statistics.predicted_error import clipped_share, predicted_sqnr
 from quantstats.statistics.table import SampleTable
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "DerivedRange",
     "RangeEstimator",
     "SampleTable",
+    "clipped_share",
     "columns_of",
+    "predicted_sqnr",
     "range_from_table",
 ]

@@ -20,6 +20,8 @@ __all__ = ["BitHistogram"]
 
 _BINS = 65_536
 _ZERO_KEYS = (0x7FFF, 0x8000)  # The bins of -0.0 and +0.0, with denormals below 9.2e-41 in magnitude.
+_FIRST_FINITE, _LAST_FINITE = 0x0080, 0xFF7F
+_GREATEST = float(np.finfo(np.float32).max)
 
 
 class BitHistogram:
@@ -40,6 +42,11 @@ class BitHistogram:
     def total(self) -> int:
         """How many values were counted."""
         return int(self.counts.sum())
+
+    @property
+    def zeros(self) -> int:
+        """How many of the values are zero, or denormals below 9.2e-41 in magnitude."""
+        return int(self.counts[list(_ZERO_KEYS)].sum())
 
     def add(self, x: npt.NDArray[Any], minimum: float, maximum: float) -> None:
         """Count the values of `x`, all finite, whose least and greatest value are `minimum` and `maximum`."""
@@ -77,6 +84,20 @@ class BitHistogram:
         cumulative = np.interp(edges, at, count)
         cumulative[0], cumulative[-1] = 0.0, below[-1]  # A value repeated at the border is a step there.
         return np.diff(cumulative)
+
+    def spread(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The finite values that are not zero, as counts between borders: lower and upper borders and counts, [bins].
+
+        Only bins that hold values are given, in ascending order. The outermost two end at the minimum and the maximum,
+        so a bin may have no width. Zeros (and denormals below 9.2e-41 in magnitude) are left out: a quantizer has zero
+        as one of its levels.
+        """
+        counts = self.counts[_FIRST_FINITE : _LAST_FINITE + 1]
+        keys = np.flatnonzero(counts) + _FIRST_FINITE
+        keys = keys[(keys != _ZERO_KEYS[0]) & (keys != _ZERO_KEYS[1])]
+        low, high = _bin_edges(keys)
+        low, high = np.clip((low, high), max(self.minimum, -_GREATEST), min(self.maximum, _GREATEST))
+        return low, high, self.counts[keys].astype(np.float64)
 
     def clamped(self, limit: float, dtype: npt.DTypeLike) -> BitHistogram:
         """The histogram of the same values after each was clamped to [-limit, limit], as it would have been counted.
