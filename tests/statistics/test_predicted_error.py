@@ -153,8 +153,11 @@ def test_degenerate_tensors(mode: QuantizationMode) -> None:
     for value in (2.5, -2.5):
         constant = np.full(7, value, np.float32)
         quantizer = quantizer_of(constant, config)
-        with np.errstate(divide="ignore"):
-            assert predicted_sqnr(histogram_of(constant), quantizer) == pytest.approx(true_sqnr(constant, quantizer))
+        predicted = predicted_sqnr(histogram_of(constant), quantizer)
+        if mode is QuantizationMode.SYMMETRIC:
+            assert predicted > 120  # The value is a level, but for the rounding of the scale to float32.
+        else:
+            assert predicted == pytest.approx(true_sqnr(constant, quantizer), abs=0.01)  # A range of zero is widened.
         assert clipped_share(histogram_of(constant), quantizer_of(constant, config, 0.5)) == 1.0
 
 
