@@ -27,24 +27,30 @@ from quantstats.range_estimator import (
 from quantstats.statistics.calibration import CalibrationStatistics, columns_for
 from quantstats.statistics.calibration_file import FORMAT_VERSION
 
-# Written by the first release of format 1, from what `example` makes. It must stay readable for ever.
-VERSION_1 = Path(__file__).parent / "data" / "statistics_v1.safetensors"
+# One file of each format version, written from what `example` makes. They must stay readable for ever.
+DATA = Path(__file__).parent / "data"
+VERSION_1 = DATA / "statistics_v1.safetensors"
+VERSION_2 = DATA / "statistics_v2.safetensors"
 
 BRANCH = StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MEAN, 2.5, 0.125)
 
 
-def example(ids: tuple[str, ...] = ("b", "a", "c")) -> CalibrationStatistics:
-    """Two tensors, one per channel and one float64, three samples of batches, a column beyond the default ones."""
+def example(ids: tuple[str, ...] = ("b", "a", "c"), *, version: int = FORMAT_VERSION) -> CalibrationStatistics:
+    """Two tensors, one per channel and one float64, three samples of batches, a column beyond the default ones.
+
+    From version 2 on, the means of the channels of two tensors besides.
+    """
     statistics = CalibrationStatistics(
         {"conv/out:0": 1, "logits": None},
         model_hash="0" * 64,
         columns=columns_for([RangeEstimatorParameters(BRANCH, BRANCH)]),
         batchwise=True,
+        channel_means={"conv/out:0": 1, "hidden": -1} if version > 1 else {},
     )
     for sample_id in ids:
         k = ord(sample_id) - ord("a")
         x = ((np.arange((k + 1) * 12) * 37 % 41 - 17.0) / 8 + k).reshape(k + 1, 3, 4)
-        statistics.update(sample_id, {"conv/out:0": x.astype(np.float32), "logits": x[:, :, 0]})
+        statistics.update(sample_id, {"conv/out:0": x.astype(np.float32), "logits": x[:, :, 0], "hidden": x})
     return statistics
 
 
@@ -102,8 +108,12 @@ def test_statistics_without_samples(tmp_path: Path) -> None:
     assert loaded == example()
 
 
-def test_the_file_of_format_version_1_is_read() -> None:
-    assert CalibrationStatistics.load(VERSION_1) == example()
+@pytest.mark.parametrize(("version", "file"), [(1, VERSION_1), (2, VERSION_2)])
+def test_every_format_version_is_read(version: int, file: Path, tmp_path: Path) -> None:
+    loaded = CalibrationStatistics.load(file)
+    assert loaded == example(version=version)
+    loaded.save(tmp_path / "again")
+    assert CalibrationStatistics.load(tmp_path / "again") == loaded
 
 
 def test_the_format_is_safetensors_with_a_description(tmp_path: Path) -> None:
@@ -111,7 +121,8 @@ def test_the_format_is_safetensors_with_a_description(tmp_path: Path) -> None:
     with safetensors.safe_open(tmp_path / "s", framework="np") as content:
         description = json.loads(content.metadata()["quantstats"])
         assert content.get_tensor("conv/out:0/channel_table").shape == (6, len(description["columns"]), 3)
-    assert description["format"] == FORMAT_VERSION == 1
+        assert content.get_tensor("hidden/means").shape == (6, 1, 4)
+    assert description["format"] == FORMAT_VERSION == 2
     assert description["sample_ids"] == ["a", "b", "c"]
     assert set(description["versions"]) == {"quantstats", "numpy"}
     assert description["columns"][-1] == ["quantile", 0.875, 2.5]
@@ -121,7 +132,7 @@ def test_the_format_is_safetensors_with_a_description(tmp_path: Path) -> None:
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    whole = VERSION_1.read_bytes()
+    whole = VERSION_2.read_bytes()
     damaged = tmp_path / "damaged"
     for length in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         damaged.write_bytes(whole[:length])
@@ -132,7 +143,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_bit_is_refused(tmp_path: Path, position: float, bit: int) -> None:
-    whole = bytearray(VERSION_1.read_bytes())
+    whole = bytearray(VERSION_2.read_bytes())
     whole[int(position * len(whole))] ^= 1 << bit
     (tmp_path / "damaged").write_bytes(whole)
     with pytest.raises(DataError, match=r"collect or copy it again|is no statistics file|has format version"):
@@ -191,8 +202,8 @@ def test_a_file_that_contradicts_itself_is_refused_even_with_a_valid_checksum(tm
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     example().save(tmp_path / "s")
-    rewrite(tmp_path / "s", lambda description, arrays: description.update(format=2))
-    with pytest.raises(DataError, match=r"format version 2, and this version of quantstats reads 1; use"):
+    rewrite(tmp_path / "s", lambda description, arrays: description.update(format=3))
+    with pytest.raises(DataError, match=r"format version 3, and this version of quantstats reads 1 to 2; use"):
         CalibrationStatistics.load(tmp_path / "s")
 
 

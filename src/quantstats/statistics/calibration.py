@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from quantstats._validation import check_bool, check_num_bits
-from quantstats.errors import DataError, NonFiniteError, ParameterError, QuantizationError
+from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
+from quantstats.statistics import calibration_file
+from quantstats.statistics.channel_means import ChannelMeans
 from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.derived_range import DerivedRange, derive_range
 from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, TensorStatistics
 
@@ -51,6 +56,8 @@ class CalibrationStatistics:
         do not merge.
     :param columns: what a sample is reduced to: DEFAULT_COLUMNS and possibly more (see `columns_for`).
     :param batchwise: whether each item of axis 0 of a tensor is a sample of its own.
+    :param channel_means: tensors whose mean along an axis is kept for each sample, by name, each with that axis: what
+        bias correction needs. They may be among `taps` or not.
     :raises ParameterError: a parameter is invalid.
     """
 
@@ -63,6 +70,7 @@ class CalibrationStatistics:
         model_hash: str = "",
         columns: Sequence[Column] = DEFAULT_COLUMNS,
         batchwise: bool = False,
+        channel_means: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         check_bool("CalibrationStatistics", "batchwise", batchwise)
         missing = [column for column in DEFAULT_COLUMNS if column not in columns]
@@ -75,6 +83,7 @@ class CalibrationStatistics:
         self._tensors = {
             name: TensorStatistics(self._columns, channel_axis=axis, batchwise=batchwise) for name, axis in taps.items()
         }
+        self._means = {name: ChannelMeans(axis, batchwise=batchwise) for name, axis in channel_means.items()}
 
     @property
     def model_hash(self) -> str:
@@ -97,6 +106,16 @@ class CalibrationStatistics:
         return {name: tensor.channel_axis for name, tensor in self._tensors.items()}
 
     @property
+    def channel_means(self) -> dict[str, int]:
+        """The tensors whose means along an axis are kept, by name, each with that axis."""
+        return {name: means.channel_axis for name, means in self._means.items()}
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The tensors that a sample must have values of: those of `taps`, then those of `channel_means` alone."""
+        return tuple(dict.fromkeys((*self._tensors, *self._means)))
+
+    @property
     def sample_ids(self) -> tuple[str, ...]:
         """The ids of all samples, in the order in which they came."""
         return tuple(self._sample_ids)
@@ -109,7 +128,9 @@ class CalibrationStatistics:
     @property
     def nbytes(self) -> int:
         """Size of all tables and histograms in bytes."""
-        return sum(tensor.nbytes for tensor in self._tensors.values())
+        return sum(tensor.nbytes for tensor in self._tensors.values()) + sum(
+            means.table.nbytes for means in self._means.values()
+        )
 
     def __contains__(self, tensor: object) -> bool:
         return tensor in self._tensors
@@ -131,19 +152,22 @@ class CalibrationStatistics:
         """
         if sample_id in self._sample_ids:
             raise DataError(f"sample {sample_id!r} is in these statistics already; give every sample an id of its own")
-        missing = [name for name in self._tensors if name not in values]
+        missing = [name for name in self.observed if name not in values]
         if missing:
             raise DataError(f"sample {sample_id!r} has no values of tensor {missing[0]!r}; give all that are observed")
-        reduced = {}
-        for name, tensor in self._tensors.items():
+        reduced, means = {}, {}
+        for name in self.observed:
             try:
-                reduced[name] = tensor.reduce(values[name])
-            except NonFiniteError as error:
-                raise NonFiniteError(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
+                if name in self._tensors:
+                    reduced[name] = self._tensors[name].reduce(values[name])
+                if name in self._means:
+                    means[name] = self._means[name].reduce(values[name])
             except QuantizationError as error:
                 raise type(error)(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
         for name, tensor in self._tensors.items():
             tensor.add(reduced[name])
+        for name, of_channels in self._means.items():
+            of_channels.add(means[name])
         self._sample_ids[sample_id] = None
 
     def merge(self, other: CalibrationStatistics, *, duplicates: Literal["raise", "skip"] = "raise") -> None:
@@ -180,12 +204,15 @@ class CalibrationStatistics:
                     "they overlap in part, and their histograms count common samples twice; collect the missing "
                     "samples alone and merge those"
                 )
-            for name, tensor in other._tensors.items():
-                self._tensors[name] = tensor.reordered(range(tensor.num_samples))
+            order = range(other.num_samples)
+            self._tensors = {name: other._tensors[name].reordered(order) for name in self._tensors}
+            self._means = {name: other._means[name].reordered(order) for name in self._means}
             self._sample_ids = dict(other._sample_ids)
             return
         for name, tensor in self._tensors.items():
             tensor.merge(other._tensors[name])
+        for name, means in self._means.items():
+            means.merge(other._means[name])
         self._sample_ids.update(other._sample_ids)
 
     def _difference(self, other: CalibrationStatistics) -> str | None:
@@ -194,11 +221,18 @@ class CalibrationStatistics:
         for name in (*self._tensors, *other._tensors):
             if name not in self._tensors or name not in other._tensors:
                 return f"what is observed: tensor {name!r} is on one side only"
+        for name in (*self._means, *other._means):
+            if name not in self._means or name not in other._means:
+                return f"what is observed: the means of the channels of tensor {name!r} are on one side only"
         if self._columns != other._columns:
             unlike = set(self._columns).symmetric_difference(other._columns)
             return f"the columns: {min(map(str, unlike))} is on one side only" if unlike else "the order of the columns"
         for name, tensor in self._tensors.items():
             difference = tensor.difference(other._tensors[name])
+            if difference is not None:
+                return f"tensor {name!r}: {difference}"
+        for name, means in self._means.items():
+            difference = means.difference(other._means[name])
             if difference is not None:
                 return f"tensor {name!r}: {difference}"
         return None
@@ -207,9 +241,10 @@ class CalibrationStatistics:
         mine = {sample: index for index, sample in enumerate(self._sample_ids)}
         its = {sample: index for index, sample in enumerate(other._sample_ids)}
         left, right = [mine[sample] for sample in samples], [its[sample] for sample in samples]
-        for name, tensor in self._tensors.items():
-            twin = other._tensors[name].table.reordered(right)
-            if tensor.table.reordered(left).values.tobytes() != twin.values.tobytes():
+        tables = [(name, tensor.table, other._tensors[name].table) for name, tensor in self._tensors.items()]
+        tables += [(name, means.table, other._means[name].table) for name, means in self._means.items()]
+        for name, table, twin in tables:
+            if table.reordered(left).values.tobytes() != twin.reordered(right).values.tobytes():
                 raise DataError(
                     f"samples on both sides, such as {samples[0]!r}, have different values in tensor {name!r}: they "
                     "are not the same samples; give every sample an id of its own"
@@ -255,6 +290,24 @@ class CalibrationStatistics:
         except QuantizationError as error:
             raise type(error)(f"tensor {tensor!r}: {error}") from error
 
+    def channel_mean(self, tensor: str) -> npt.NDArray[np.float32]:
+        """The mean of each channel of a tensor over all samples, which weigh alike: float32 [channels].
+
+        It does not depend on the order of the samples, bit for bit.
+
+        :param tensor: its name, one of `channel_means`.
+        :raises DataError: no sample was collected.
+        :raises ParameterError: the means of this tensor were not collected.
+        """
+        found = self._means.get(tensor)
+        if found is None:
+            known = f"there are those of {', '.join(map(repr, self._means))}" if self._means else "there are none"
+            raise ParameterError(f"the means of the channels of tensor {tensor!r} were not collected; {known}")
+        try:
+            return found.mean()
+        except DataError as error:
+            raise DataError(f"tensor {tensor!r}: {error}") from error
+
     def canonical(self) -> CalibrationStatistics:
         """A copy with samples in the order of their ids and tensors in that of their names.
 
@@ -269,24 +322,12 @@ class CalibrationStatistics:
             model_hash=self._model_hash,
             columns=self._columns,
             batchwise=self._batchwise,
+            channel_means=dict(sorted(self.channel_means.items())),
         )
         twin._sample_ids = {ids[index]: None for index in order}
         twin._tensors = {name: self._tensors[name].reordered(order) for name in twin._tensors}
+        twin._means = {name: self._means[name].reordered(order) for name in twin._means}
         return twin
-
-    def restore(self, sample_ids: Sequence[str], tensors: Mapping[str, TensorStatistics]) -> None:
-        """Take in statistics that were collected before, in place of none: what a file holds.
-
-        :raises DataError: ids or tensors do not fit together.
-        """
-        if self._sample_ids or tensors.keys() != self._tensors.keys() or len(set(sample_ids)) != len(sample_ids):
-            raise DataError("sample ids repeat, or the tensors are not those that are observed; collect the file again")
-        for name, tensor in tensors.items():
-            tables = [tensor.table] if tensor.channel_table is None else [tensor.table, tensor.channel_table]
-            if any(table.num_samples != len(sample_ids) for table in tables):
-                raise DataError(f"tensor {name!r} has not as many samples as there are ids; collect the file again")
-        self._tensors = {name: tensors[name] for name in self._tensors}
-        self._sample_ids = dict.fromkeys(sample_ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a statistics file (safetensors); needs the extra ``stats``. Equal statistics give equal files.
@@ -296,9 +337,18 @@ class CalibrationStatistics:
         :raises DataError: the file cannot be written.
         :raises QuantizationError: the package safetensors is not installed.
         """
-        from quantstats.statistics import calibration_file
-
-        calibration_file.save(self, path)
+        canonical = self.canonical()
+        calibration_file.save(
+            calibration_file.Content(
+                model_hash=canonical._model_hash,
+                batchwise=canonical._batchwise,
+                columns=canonical._columns,
+                sample_ids=canonical.sample_ids,
+                tensors=canonical._tensors,
+                channel_means=canonical._means,
+            ),
+            path,
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationStatistics:
@@ -308,9 +358,18 @@ class CalibrationStatistics:
             version of quantstats wrote it.
         :raises QuantizationError: the package safetensors is not installed.
         """
-        from quantstats.statistics import calibration_file
-
-        return calibration_file.load(path)
+        content = calibration_file.load(path)
+        statistics = cls(
+            {name: tensor.channel_axis for name, tensor in content.tensors.items()},
+            model_hash=content.model_hash,
+            columns=content.columns,
+            batchwise=content.batchwise,
+            channel_means={name: means.channel_axis for name, means in content.channel_means.items()},
+        )
+        statistics._tensors = dict(content.tensors)
+        statistics._means = dict(content.channel_means)
+        statistics._sample_ids = dict.fromkeys(content.sample_ids)
+        return statistics
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CalibrationStatistics):
@@ -318,7 +377,9 @@ class CalibrationStatistics:
         if self._difference(other) is not None or self._sample_ids.keys() != other._sample_ids.keys():
             return False
         mine, its = self.canonical(), other.canonical()
-        return all(_same(tensor, its._tensors[name]) for name, tensor in mine._tensors.items())
+        return all(_same(tensor, its._tensors[name]) for name, tensor in mine._tensors.items()) and all(
+            _same_table(means.table, its._means[name].table) for name, means in mine._means.items()
+        )
 
     def __repr__(self) -> str:
         return f"<CalibrationStatistics of {len(self._tensors)} tensors, {self.num_samples} samples>"
@@ -329,5 +390,9 @@ def _same(a: TensorStatistics, b: TensorStatistics) -> bool:
     if a.channel_table is not None and b.channel_table is not None:
         tables.append((a.channel_table, b.channel_table))
     return ((a.dtype, a.rank, a.nan_count, a.histogram) == (b.dtype, b.rank, b.nan_count, b.histogram)) and all(
-        x.values.tobytes() == y.values.tobytes() and x.items.tolist() == y.items.tolist() for x, y in tables
+        _same_table(x, y) for x, y in tables
     )
+
+
+def _same_table(a: ColumnarTable, b: ColumnarTable) -> bool:
+    return a.values.tobytes() == b.values.tobytes() and a.items.tolist() == b.items.tolist()

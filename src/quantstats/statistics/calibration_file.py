@@ -1,15 +1,16 @@
 """Statistics files: safetensors with JSON metadata and a checksum over both.
 
-Format version 1. The metadata has one entry, ``quantstats``, a JSON object:
+Format version 2. The metadata has one entry, ``quantstats``, a JSON object:
 
 ======================  ================================================================================================
-``format``              1
+``format``              2
 ``model_hash``          identifies the model
 ``batchwise``           whether each item of axis 0 is a sample of its own
 ``sample_ids``          the ids, sorted
 ``columns``             ``[statistic, probability or null, clipping value or null]`` for each column of the tables
 ``tensors``             by name: ``channel_axis``, ``dtype``, ``rank``, ``nan_count``, ``minimum``, ``maximum`` (the
                         last two are null before the first value)
+``channel_means``       by name: the axis whose means are kept
 ``versions``            of quantstats and NumPy that wrote the file; for a person
 ``sha256``              of the object without this entry, and of all arrays
 ======================  ================================================================================================
@@ -25,6 +26,11 @@ The arrays of the tensor NAME are
 ``NAME/counts``         uint64 [n]: their counts
 ======================  ================================================================================================
 
+Of a tensor in ``channel_means`` they are ``NAME/means``, float32 [rows, 1, channels], and ``NAME/mean_items``, int64
+[samples].
+
+Version 1 lacks ``channel_means``; it is read as if there were none.
+
 Nothing in a file is executed, and equal statistics give equal files where the versions are equal.
 """
 
@@ -37,6 +43,7 @@ import math
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,38 +52,58 @@ import numpy.typing as npt
 
 from quantstats.errors import DataError, QuantizationError
 from quantstats.range_estimator import StatisticsType
-from quantstats.statistics.calibration import CalibrationStatistics
+from quantstats.statistics.channel_means import ChannelMeans
 from quantstats.statistics.column import Column
 from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.tensor_statistics import TensorStatistics
 
-__all__ = ["FORMAT_VERSION", "load", "require_safetensors", "save"]
+__all__ = ["FORMAT_VERSION", "Content", "load", "require_safetensors", "save"]
 
-FORMAT_VERSION = 1
+#: What is written. Every version up to this one is read.
+FORMAT_VERSION = 2
 
 Array = npt.NDArray[Any]
 
 _ENTRY = "quantstats"
 
 
-def save(statistics: CalibrationStatistics, path: str | os.PathLike[str]) -> None:
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    :param model_hash: identifies the model.
+    :param batchwise: whether each item of axis 0 is a sample of its own.
+    :param columns: what a sample is reduced to.
+    :param sample_ids: the ids in the order of the rows; sorted in a file.
+    :param tensors: the statistics by tensor; sorted by name in a file.
+    :param channel_means: the means by tensor, likewise.
+    """
+
+    model_hash: str
+    batchwise: bool
+    columns: tuple[Column, ...]
+    sample_ids: tuple[str, ...]
+    tensors: Mapping[str, TensorStatistics]
+    channel_means: Mapping[str, ChannelMeans]
+
+
+def save(content: Content, path: str | os.PathLike[str]) -> None:
     """Write a statistics file; see `CalibrationStatistics.save`."""
     safetensors = require_safetensors()
     from quantstats import __version__
 
-    canonical = statistics.canonical()
     arrays: dict[str, Array] = {}
     description: dict[str, Any] = {
         "format": FORMAT_VERSION,
-        "model_hash": canonical.model_hash,
-        "batchwise": canonical.batchwise,
-        "sample_ids": list(canonical.sample_ids),
-        "columns": [[str(c.statistics_type.value), c.probability, c.clipping_value] for c in canonical.columns],
+        "model_hash": content.model_hash,
+        "batchwise": content.batchwise,
+        "sample_ids": list(content.sample_ids),
+        "columns": [[str(c.statistics_type.value), c.probability, c.clipping_value] for c in content.columns],
         "tensors": {},
+        "channel_means": {name: means.channel_axis for name, means in content.channel_means.items()},
         "versions": {"quantstats": __version__, "numpy": np.__version__},
     }
-    for name in canonical.taps:
-        tensor = canonical[name]
+    for name, tensor in content.tensors.items():
         description["tensors"][name] = {
             "channel_axis": tensor.channel_axis,
             "dtype": tensor.dtype,
@@ -91,12 +118,14 @@ def save(statistics: CalibrationStatistics, path: str | os.PathLike[str]) -> Non
             arrays[f"{name}/channel_items"] = tensor.channel_table.items
         bins = np.flatnonzero(tensor.histogram.counts)
         arrays[f"{name}/bins"], arrays[f"{name}/counts"] = bins.astype(np.uint16), tensor.histogram.counts[bins]
+    for name, means in content.channel_means.items():
+        arrays[f"{name}/means"], arrays[f"{name}/mean_items"] = means.table.values, means.table.items
     description["sha256"] = _checksum(description, arrays)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     _write(Path(path), safetensors.numpy.save(contiguous, {_ENTRY: _json(description)}))
 
 
-def load(path: str | os.PathLike[str]) -> CalibrationStatistics:
+def load(path: str | os.PathLike[str]) -> Content:
     """Read a statistics file; see `CalibrationStatistics.load`."""
     safetensors = require_safetensors()
     file = Path(path)
@@ -117,9 +146,9 @@ def load(path: str | os.PathLike[str]) -> CalibrationStatistics:
     except json.JSONDecodeError as error:
         _refuse(file, f"its description is no JSON: {error}", error)
     version = description.get("format") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in range(1, FORMAT_VERSION + 1):
         raise DataError(
-            f"{file} has format version {version!r}, and this version of quantstats reads {FORMAT_VERSION}; "
+            f"{file} has format version {version!r}, and this version of quantstats reads 1 to {FORMAT_VERSION}; "
             "use the version of quantstats that wrote it, or a newer one"
         )
     expected = description.pop("sha256", None)
@@ -135,31 +164,43 @@ def _refuse(file: Path, reason: str, cause: Exception | None = None) -> NoReturn
     raise DataError(f"{file} was changed or is damaged ({reason}); collect or copy it again") from cause
 
 
-def _restore(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> CalibrationStatistics:
-    columns = [Column(StatisticsType(kind), probability, clip) for kind, probability, clip in description["columns"]]
-    described = description["tensors"]
-    statistics = CalibrationStatistics(
-        {name: entry["channel_axis"] for name, entry in described.items()},
-        model_hash=description["model_hash"],
-        columns=columns,
-        batchwise=description["batchwise"],
+def _restore(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> Content:
+    columns = tuple(
+        Column(StatisticsType(kind), probability, clip) for kind, probability, clip in description["columns"]
     )
+    batchwise, sample_ids = description["batchwise"], tuple(description["sample_ids"])
+    if len(set(sample_ids)) != len(sample_ids):
+        raise ValueError("sample ids repeat")
     tensors = {}
-    for name, entry in described.items():
-        tensor = TensorStatistics(columns, channel_axis=entry["channel_axis"], batchwise=description["batchwise"])
+    for name, entry in description["tensors"].items():
+        tensor = TensorStatistics(columns, channel_axis=entry["channel_axis"], batchwise=batchwise)
         tensor.dtype, tensor.rank, tensor.nan_count = entry["dtype"], entry["rank"], entry["nan_count"]
-        _fill(tensor.table, arrays[f"{name}/table"], arrays[f"{name}/items"])
+        _fill(tensor.table, arrays[f"{name}/table"], arrays[f"{name}/items"], len(sample_ids))
         if tensor.channel_table is not None:
-            _fill(tensor.channel_table, arrays[f"{name}/channel_table"], arrays[f"{name}/channel_items"])
+            items = arrays[f"{name}/channel_items"]
+            _fill(tensor.channel_table, arrays[f"{name}/channel_table"], items, len(sample_ids))
         tensor.histogram.counts[arrays[f"{name}/bins"]] = arrays[f"{name}/counts"]
         if entry["minimum"] is not None:
             tensor.histogram.minimum, tensor.histogram.maximum = entry["minimum"], entry["maximum"]
         tensors[name] = tensor
-    statistics.restore(description["sample_ids"], tensors)
-    return statistics
+    channel_means = {}
+    for name, axis in description["channel_means"].items() if description["format"] > 1 else ():
+        means = ChannelMeans(axis, batchwise=batchwise)
+        _fill(means.table, arrays[f"{name}/means"], arrays[f"{name}/mean_items"], len(sample_ids))
+        channel_means[name] = means
+    return Content(
+        model_hash=description["model_hash"],
+        batchwise=batchwise,
+        columns=columns,
+        sample_ids=sample_ids,
+        tensors=tensors,
+        channel_means=channel_means,
+    )
 
 
-def _fill(table: ColumnarTable, values: Array, items: Array) -> None:
+def _fill(table: ColumnarTable, values: Array, items: Array, num_samples: int) -> None:
+    if len(items) != num_samples:
+        raise ValueError(f"a table of {len(items)} samples, and {num_samples} sample ids")
     if values.ndim != 3 or values.shape[1] != len(table.columns) or len(values) != items.sum():
         raise ValueError(f"a table of shape {values.shape} for {len(table.columns)} columns and {items.sum()} rows")
     table.extend(values, items)
