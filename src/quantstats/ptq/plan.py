@@ -7,7 +7,7 @@ in, later steps refine it. An adapter emits the quantized model from the origina
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from quantstats.ptq.graph import Port
@@ -107,3 +107,40 @@ class QuantizationPlan:
                 for w in self.weights
             ),
         )
+
+    def without(
+        self, *operations: str, tensors: Collection[str] = (), keep_weights: bool = False, reason: str = "reverted"
+    ) -> QuantizationPlan:
+        """Return the plan with some operations back in floating point.
+
+        A quantizer of activations goes as a whole if one of the operations reads it. So give all operations together
+        that share one; :func:`~quantstats.ptq.accuracy_control.groups.find_groups` finds them.
+
+        :param operations: Names of operations.
+        :param tensors: Further quantizers of activations to remove, by :attr:`ActivationQuantizer.tensor`.
+        :param keep_weights: Leave the weights of the operations rounded: they stay small, and are multiplied in
+            floating point.
+        :param reason: Why, for the decisions about the operations.
+        """
+        reverted = frozenset(operations)
+        return dataclasses.replace(
+            self,
+            activations=tuple(
+                a
+                for a in self.activations
+                if a.tensor not in tensors
+                and not any(port.operation in reverted for place in a.places for port in place.readers)
+            ),
+            weights=self.weights if keep_weights else tuple(_weights_without(self.weights, reverted)),
+            decisions={
+                name: Decision(False, reason) if name in reverted else decision
+                for name, decision in self.decisions.items()
+            },
+        )
+
+
+def _weights_without(weights: tuple[WeightQuantizer, ...], reverted: frozenset[str]) -> Iterator[WeightQuantizer]:
+    for weight in weights:
+        readers = tuple(port for port in weight.readers if port.operation not in reverted)
+        if readers:
+            yield weight if len(readers) == len(weight.readers) else dataclasses.replace(weight, readers=readers)
