@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from quantstats.adapters.protocol import Array, Sample
+from quantstats.errors import DataError, ParameterError
 from quantstats.ptq.graph import Operation, OperationKind, Port, QuantizationGraph, Tensor, Weight
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.quantizer import Quantizer
@@ -29,7 +30,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """Layers in order. ``rounding`` says which reading ends and outputs see quantized values."""
+    """Layers in order. ``rounding`` says which reading ends and outputs see quantized values.
+
+    ``biases`` replace those of convolutions; a dense layer has none but there.
+    """
 
     layers: tuple[Layer, ...]
     constants: Mapping[str, Array]
@@ -37,15 +41,29 @@ class Network:
     outputs: tuple[str, ...]
     rounding: Mapping[Port, Quantizer] = field(default_factory=dict)
     output_rounding: Mapping[str, Quantizer] = field(default_factory=dict)
+    biases: Mapping[str, Array] = field(default_factory=dict)
 
     def __call__(self, sample: Sample) -> dict[str, Array]:
         """Return every tensor; model outputs are rounded where the network says so."""
         values: dict[str, Array] = {**self.constants, **sample}
         for layer in self.layers:
-            operands = [self._read(values[t], Port(layer.name, i)) for i, t in enumerate(layer.inputs)]
-            with np.errstate(all="ignore"):
-                results = FUNCTIONS[layer.function].compute(*operands)
-            values.update(zip(layer.outputs, results if isinstance(results, tuple) else (results,), strict=True))
+            values.update(self.results(layer, values))
+        return self.rounded(values)
+
+    def results(self, layer: Layer, values: Mapping[str, Array]) -> dict[str, Array]:
+        """What a layer computes of the tensors that it reads."""
+        operands = [self._read(values[t], Port(layer.name, i)) for i, t in enumerate(layer.inputs)]
+        bias = self.biases.get(layer.name)
+        if bias is not None and layer.function == "convolve":
+            operands[2:] = [bias]
+        with np.errstate(all="ignore"):
+            results = FUNCTIONS[layer.function].compute(*operands)
+        if bias is not None and layer.function != "convolve":
+            results = results + bias
+        return dict(zip(layer.outputs, results if isinstance(results, tuple) else (results,), strict=True))
+
+    def rounded(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Tensors with the model outputs among them rounded."""
         return {
             n: self.output_rounding[n].fake_quantize(v) if n in self.output_rounding else v for n, v in values.items()
         }
@@ -108,6 +126,41 @@ FUNCTIONS: Mapping[str, Function] = {
 }
 
 
+class Piece:
+    """The layers of a network between some tensors."""
+
+    def __init__(self, network: Network, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self._network = network
+        writers = {output: layer for layer in network.layers for output in layer.outputs}
+        for name in (*inputs, *outputs):
+            if name not in writers and name not in network.inputs:
+                raise ParameterError(f"{name!r} is no activation")
+        known, needed = {*inputs, *network.constants}, set[str]()
+        waiting = [name for name in outputs if name not in network.inputs or name not in inputs]
+        while waiting:
+            name = waiting.pop()
+            if name not in writers:
+                raise ParameterError(f"{', '.join(outputs)} cannot be computed without {name!r}")
+            if writers[name].name not in needed:
+                needed.add(writers[name].name)
+                waiting += [read for read in writers[name].inputs if read not in known]
+        self._layers = [layer for layer in network.layers if layer.name in needed]
+
+    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        for name in self.inputs:
+            if name not in feed:
+                raise DataError(f"the feed has no {name!r}")
+        fed = {name: feed[name] for name in self.inputs}
+        values = {**self._network.constants, **fed}
+        computed = dict(fed)
+        for layer in self._layers:
+            results = self._network.results(layer, values)
+            computed.update(results)
+            values.update({name: value for name, value in results.items() if name not in fed})
+        return self._network.rounded({name: computed[name] for name in self.outputs})
+
+
 class NumpyAdapter:
     """The adapter: the driver's view of a :class:`Network`."""
 
@@ -168,7 +221,20 @@ class NumpyAdapter:
         for weight in plan.weights:
             assert weight.quantizer is not None
             rounding.update(dict.fromkeys(weight.readers, weight.quantizer))
-        return dataclasses.replace(self._network, rounding=rounding, output_rounding=outputs)
+        return dataclasses.replace(self._network, rounding=rounding, output_rounding=outputs, biases=dict(plan.biases))
+
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Piece:
+        return Piece(
+            self._network if plan is None else self.emit(plan),
+            tuple(self._network.inputs if inputs is None else inputs),
+            tuple(self._network.outputs if outputs is None else outputs),
+        )
 
 
 class NetworkBuilder:

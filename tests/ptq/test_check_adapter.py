@@ -18,6 +18,7 @@ from .framework import (
     Network,
     NetworkBuilder,
     NumpyAdapter,
+    Piece,
     attention_network,
     images,
     outputs_of,
@@ -173,6 +174,48 @@ class Editing(Wrong):
         return emitted
 
 
+class Whole(Wrong):
+    """Ignores where it is to be cut."""
+
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Piece:
+        return super().runnable(plan)
+
+
+class Unquantized(Wrong):
+    """Runs the floating-point model whatever the plan."""
+
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Piece:
+        return super().runnable(None, inputs=inputs, outputs=outputs)
+
+
+class Shifted(Wrong):
+    """Adds to what is fed at a cut."""
+
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Any:
+        piece = super().runnable(plan, inputs=inputs, outputs=outputs)
+        if inputs is None or "image" in inputs:
+            return piece
+        return lambda feed: piece({name: value + np.float32(1) for name, value in feed.items()})
+
+
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
@@ -186,6 +229,12 @@ class Editing(Wrong):
         (Inexact, "model emitted from an empty plan differs"),
         (Renaming, r"other outputs: missing \['classify.out'\], not asked for \['add.out'\]"),
         (Editing, r"run\(\) after emit\(\) gives other values"),
+        (
+            Whole,
+            r"runnable\(\) takes {'inputs': \['no tensor has this name'\]} for tensors; it must raise ParameterError",
+        ),
+        (Unquantized, r"runnable\(\) of a plan gives other values for 'classify.out'"),
+        (Shifted, r"runnable\(\), cut at conv0.out, gives other values for 'classify.out'"),
     ],
 )
 def test_wrong_behaviour(adapter: type[Wrong], message: str) -> None:

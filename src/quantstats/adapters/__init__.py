@@ -44,7 +44,7 @@ _FRAMEWORKS = (
     ),
 )
 _PARAMS = "AdvancedQuantizationParameters.backend_params"
-_PROTOCOL = ("graph", "constant", "run", "emit")
+_PROTOCOL = ("graph", "constant", "run", "emit", "runnable")
 
 
 def adapter_for(model: Any, settings: Mapping[str, Any] | None = None) -> ModelAdapter[Any]:

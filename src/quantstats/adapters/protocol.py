@@ -30,6 +30,31 @@ class Extrema(NamedTuple):
     finite: bool
 
 
+class Runnable(Protocol):
+    """A model, or a part of it, that can be run; see :meth:`ModelAdapter.runnable`."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that are fed."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tensors that are returned."""
+        ...
+
+    def __call__(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once.
+
+        :param feed: An array for each of ``inputs``, with the dtypes and shapes that the graph states. What it has
+            besides is not read.
+        :return: An array for each of ``outputs``. The arrays are the caller's until the next call.
+        :raises DataError: if the feed lacks an input.
+        :raises ModelError: if the framework fails.
+        """
+        ...
+
+
 class ModelAdapter(Protocol[ModelT_co]):
     """One model of one framework.
 
@@ -57,6 +82,35 @@ class ModelAdapter(Protocol[ModelT_co]):
         """Return the quantized model that a plan with all its numbers describes, in the framework's own form."""
         ...
 
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Runnable:
+        """Return the model, or a part of it, as something to run: in floating point, or quantized by a plan.
+
+        Every adapter has it, for without it a driver could emit a quantized model but not see what it computes:
+        accuracy control validates one plan after another, and full bias correction measures the quantized model piece
+        by piece. Both need no more of a framework than what :meth:`emit` and :meth:`run` need.
+
+        The model can be cut at any activation, named as in the graph. At a cut a tensor is the floating-point value
+        *before* its quantizer: what is fed is quantized for those readers that the plan lets read it quantized, and
+        what is returned is what the operation computes. So parts that are run one after the other compute what the
+        whole computes. The model's own outputs are what the model emitted from the plan returns. A tensor may be fed
+        and returned: its readers read what is fed, and what is computed of it is returned; a model input is returned
+        as it is fed.
+
+        :param plan: A plan with all its numbers; ``None`` for the floating-point model.
+        :param inputs: Tensors that are fed; ``None`` for the model's inputs.
+        :param outputs: Tensors that are returned; ``None`` for the model's outputs.
+        :raises ParameterError: if a name is no activation of the model, or the outputs cannot be computed from the
+            inputs.
+        :raises ModelError: if the framework cannot load the result.
+        """
+        ...
+
 
 @runtime_checkable
 class ReducingAdapter(Protocol):
@@ -79,4 +133,4 @@ class ReducingAdapter(Protocol):
         ...
 
 
-__all__ = ["Array", "Extrema", "ModelAdapter", "ReducingAdapter", "Sample"]
+__all__ = ["Array", "Extrema", "ModelAdapter", "ReducingAdapter", "Runnable", "Sample"]

@@ -10,13 +10,14 @@ One call in a test is enough::
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from quantstats.adapters.protocol import Array, ModelAdapter, ReducingAdapter, Sample
-from quantstats.errors import NothingToQuantizeError
+from quantstats.errors import DataError, NothingToQuantizeError, ParameterError
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.graph import Operation, OperationKind, QuantizationGraph
 from quantstats.ptq.placement import QUANTIZABLE_DTYPES
@@ -52,8 +53,9 @@ def check_adapter(
     It checks that the graph is stable, complete and in topological order, that weights, biases and axes point at what
     they should, that constants have the stated shapes and dtypes, that every activation can be observed and has the
     stated shape and dtype, that operations that claim to only move data do so, that an empty plan and a plan from
-    calibration can be emitted, and that none of this changes what the adapter says. Reductions are checked against the
-    tensors, by the bit, if the adapter offers them.
+    calibration can be emitted, that what is runnable computes what run() and the emitted model compute, whole and in
+    parts, and that none of this changes what the adapter says. Reductions are checked against the tensors, by the bit,
+    if the adapter offers them.
 
     :param adapter: The adapter of some model; the more kinds of operations the model has, the better.
     :param samples: A few samples in any form that :class:`~quantstats.ptq.dataset.Dataset` takes.
@@ -75,6 +77,8 @@ def check_adapter(
     if run_emitted is not None:
         for sample, expected in zip(checked, outputs, strict=True):
             _check_emitted(run_emitted(unchanged, sample), graph, expected)
+    for sample, expected in zip(checked, outputs, strict=True):
+        _check_runnable(adapter, graph, None, sample, expected)
     try:
         plan = make_plan(adapter, checked, progress=False)
     except NothingToQuantizeError:
@@ -82,8 +86,11 @@ def check_adapter(
     else:
         quantized = adapter.emit(plan)
         _require(quantized is not None, "emit() of a plan with quantizers returns None")
+        returned: Mapping[str, Array] = adapter.runnable(plan)(checked[0])
         if run_emitted is not None:
-            _check_emitted(run_emitted(quantized, checked[0]), graph, None)
+            returned = run_emitted(quantized, checked[0])
+            _check_emitted(returned, graph, None)
+        _check_runnable(adapter, graph, plan, checked[0], returned)
     _require(graph == adapter.graph(), "graph() changes after run() and emit(); an adapter always shows the original")
     for sample, expected in zip(checked, outputs, strict=True):
         _require_close(adapter.run(sample, graph.outputs), expected, "run() after emit()")
@@ -99,20 +106,26 @@ def _require(condition: bool, message: str) -> None:
 _TOLERANCE = 1e-4
 
 
-def _require_close(found: Mapping[str, Array], expected: Mapping[str, Array], where: str) -> None:
+# Integers are rounded otherwise where a kernel is not fused, and a level is a larger step.
+_TOLERANCE_OF_LEVELS = 5e-2
+
+
+def _require_close(
+    found: Mapping[str, Array], expected: Mapping[str, Array], where: str, tolerance: float = _TOLERANCE
+) -> None:
     for name, value in expected.items():
         _require(
-            name in found and found[name].shape == value.shape and _is_close(found[name], value),
+            name in found and found[name].shape == value.shape and _is_close(found[name], value, tolerance),
             f"{where} gives other values for {name!r} than before",
         )
 
 
-def _is_close(found: Array, expected: Array) -> bool:
+def _is_close(found: Array, expected: Array, tolerance: float = _TOLERANCE) -> bool:
     if expected.dtype.name not in QUANTIZABLE_DTYPES:
         return bool(np.array_equal(found, expected))
     found, expected = found.astype(np.float64), expected.astype(np.float64)
     largest = float(np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
-    return bool(np.allclose(found, expected, rtol=0, atol=_TOLERANCE * largest, equal_nan=True))
+    return bool(np.allclose(found, expected, rtol=0, atol=tolerance * largest, equal_nan=True))
 
 
 def _check_order(graph: QuantizationGraph) -> None:
@@ -222,6 +235,62 @@ def _check_run(adapter: ModelAdapter[Any], graph: QuantizationGraph, sample: Sam
     some = taps[::2]
     _require_close(adapter.run(sample, some), {name: values[name] for name in some}, "run() with fewer taps")
     return {name: values[name] for name in graph.outputs}
+
+
+def _check_runnable(
+    adapter: ModelAdapter[Any],
+    graph: QuantizationGraph,
+    plan: QuantizationPlan | None,
+    sample: Sample,
+    expected: Mapping[str, Array],
+) -> None:
+    """What is runnable computes what is expected of the whole: at once, and in two parts at each of some cuts."""
+    what = "runnable()" if plan is None else "runnable() of a plan"
+    whole = adapter.runnable(plan)
+    _require(whole.inputs == graph.inputs, f"{what} reads {whole.inputs}, and the graph's inputs are {graph.inputs}")
+    _require(
+        whole.outputs == graph.outputs, f"{what} returns {whole.outputs}, and the graph's outputs are {graph.outputs}"
+    )
+    _require_close(whole(sample), expected, what)
+    _require_refused(DataError, lambda: whole({}), f"{what} runs without inputs")
+    nowhere = "no tensor has this name"
+    for names in ({"inputs": [nowhere]}, {"outputs": [nowhere]}):
+        _require_refused(
+            ParameterError, functools.partial(adapter.runnable, plan, **names), f"{what} takes {names} for tensors"
+        )
+    tolerance = _TOLERANCE if plan is None else _TOLERANCE_OF_LEVELS
+    for cut, behind in _cuts(graph):
+        before = adapter.runnable(plan, outputs=[*cut, *(o for o in graph.outputs if o not in behind)])
+        found = {name: value.copy() for name, value in before(sample).items()}
+        if behind:
+            after = adapter.runnable(plan, inputs=cut, outputs=behind)
+            found.update(after({name: found[name] for name in cut}))
+        _require_close(found, expected, f"{what}, cut at {', '.join(cut)},", tolerance)
+
+
+# Of a large model a few cuts tell as much as all.
+_MAX_CUTS = 8
+
+
+def _cuts(graph: QuantizationGraph) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Tensors that are alive behind some operation, and the outputs that are computed from them."""
+    last_read = {tensor: index for index, operation in enumerate(graph) for tensor in operation.inputs}
+    alive, behind = list(graph.inputs), [name for name in graph.outputs if name in graph.producers]
+    cuts = []
+    for index, operation in enumerate(graph):
+        alive = [name for name in (*alive, *operation.outputs) if last_read.get(name, -1) > index and name]
+        behind = [name for name in behind if name not in operation.outputs]
+        if alive:
+            cuts.append((tuple(alive), tuple(behind)))
+    return cuts[:: max(1, len(cuts) // _MAX_CUTS)]
+
+
+def _require_refused(error: type[Exception], call: Callable[[], object], message: str) -> None:
+    try:
+        call()
+    except error:
+        return
+    raise AdapterError(f"{message}; it must raise {error.__name__}")
 
 
 def _check_reductions(adapter: ReducingAdapter, graph: QuantizationGraph, sample: Sample) -> None:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from quantstats.errors import ParameterError
 from quantstats.ptq.graph import Port
 from quantstats.quantizer import Quantizer, QuantizerConfig
 
@@ -83,11 +88,33 @@ class QuantizationPlan:
     :param activations: Quantizers of activations, in topological order of their tensors.
     :param weights: Quantizers of constants, in topological order of their first reader.
     :param decisions: For every operation that computes, by name: quantized or left in floating point, and why.
+    :param biases: New bias vectors, float32, by the name of the operation; others keep theirs. An operation that has
+        no bias gets one.
     """
 
     activations: tuple[ActivationQuantizer, ...]
     weights: tuple[WeightQuantizer, ...]
     decisions: Mapping[str, Decision]
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def with_biases(self, biases: Mapping[str, NDArray[Any]]) -> QuantizationPlan:
+        """Return the plan with new biases in addition to those that it has.
+
+        :param biases: Bias vector by the name of the operation; of another dtype, it is rounded to float32.
+        :raises ParameterError: if a bias is no vector or holds NaN or Inf.
+        """
+        rounded: dict[str, NDArray[np.float32]] = {}
+        for name, bias in biases.items():
+            with np.errstate(over="ignore"):
+                vector = np.array(bias, np.float32)
+            if vector.ndim != 1 or not np.isfinite(vector).all():
+                raise ParameterError(
+                    f"the bias of operation {name!r} has shape {vector.shape} and "
+                    f"{np.count_nonzero(~np.isfinite(vector))} values that are not finite; give a vector of finite ones"
+                )
+            vector.setflags(write=False)
+            rounded[name] = vector
+        return dataclasses.replace(self, biases={**self.biases, **rounded})
 
     def with_quantizers(
         self, activations: Mapping[str, Quantizer], weights: Mapping[tuple[str, int | None], Quantizer]
@@ -136,6 +163,8 @@ class QuantizationPlan:
                 name: Decision(False, reason) if name in reverted else decision
                 for name, decision in self.decisions.items()
             },
+            # A bias makes up for the rounding of the weights that it is added to.
+            biases={name: bias for name, bias in self.biases.items() if keep_weights or name not in reverted},
         )
 
 

@@ -13,6 +13,7 @@ from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, clean_mode
 from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.graph import build_graph
 from quantstats.adapters.onnx.loading import ModelForm, OnnxModel, load_model
+from quantstats.adapters.onnx.runnable import OnnxRunnable
 from quantstats.adapters.onnx.running import TappedRunner
 from quantstats.adapters.protocol import Array, Extrema, Sample
 from quantstats.errors import ParameterError
@@ -52,6 +53,8 @@ class OnnxAdapter:
         self._form = loaded.form
         self._clean = clean_model(loaded, external_data_threshold=external_data_threshold)
         self._graph = build_graph(self._clean)
+        self._num_threads = num_threads
+        self._external_data_threshold = external_data_threshold
         self._runner = TappedRunner(self._clean, num_threads=num_threads)
 
     @property
@@ -92,3 +95,24 @@ class OnnxAdapter:
         """
         emitted = emit_model(self._clean, plan)
         return emitted if self._form is ModelForm.IR else ir.to_proto(emitted)
+
+    def runnable(
+        self,
+        plan: QuantizationPlan | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> OnnxRunnable:
+        """Return the model, or a part of it, in a session of onnxruntime.
+
+        See :meth:`quantstats.adapters.protocol.ModelAdapter.runnable`. Only the part is emitted and loaded; the session
+        holds a copy of its weights.
+        """
+        return OnnxRunnable(
+            self._clean,
+            plan,
+            inputs=inputs,
+            outputs=outputs,
+            num_threads=self._num_threads,
+            external_data_threshold=self._external_data_threshold,
+        )
