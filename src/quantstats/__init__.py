@@ -12,6 +12,7 @@ from quantstats.advanced_parameters import (
     AdvancedQuantizationParameters,
     OverflowFix,
     QuantizationParameters,
+    RestoreMode,
 )
 from quantstats.configuration import get_num_threads, set_num_threads, show_config
 from quantstats.errors import (
@@ -77,6 +78,7 @@ __all__ = [
     "RangeEstimator",
     "RangeEstimatorParameters",
     "RangeEstimatorParametersSet",
+    "RestoreMode",
     "StatisticsCollectorParameters",
     "StatisticsType",
     "Subgraph",

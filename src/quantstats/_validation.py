@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from enum import Enum
 from typing import Any
 
@@ -72,6 +73,12 @@ def check_list_of(owner: str, field: str, value: Any, cls: type[Any]) -> None:
         raise ParameterError(
             f"{owner}.{field}={value!r} is not a list of {cls.__name__}; write {field}=[{cls.__name__}(...)]"
         )
+
+
+def check_path(owner: str, field: str, value: Any) -> None:
+    """`value` must be a path, a string or an `os.PathLike` of one, and not empty."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ParameterError(f"{owner}.{field}={value!r} is not a path; give one, or None")
 
 
 def check_settings(owner: str, field: str, value: Any) -> None:

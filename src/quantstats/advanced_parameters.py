@@ -17,6 +17,7 @@ from quantstats._validation import (
     check_instance,
     check_member,
     check_num_bits,
+    check_path,
     check_positive,
     check_settings,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "AdvancedQuantizationParameters",
     "OverflowFix",
     "QuantizationParameters",
+    "RestoreMode",
 ]
 
 _NNCF_MODULE = "nncf.quantization.advanced_parameters"
@@ -51,6 +53,21 @@ class OverflowFix(TwinStrEnum):
     @classmethod
     def _nncf_path(cls) -> str:
         return f"{_NNCF_MODULE}.OverflowFix"
+
+
+class RestoreMode(TwinStrEnum):
+    """What of an operation returns to floating point when accuracy is restored.
+
+    ACTIVATIONS_AND_WEIGHTS: all of it. ONLY_ACTIVATIONS: its inputs; weights stay rounded to integers, so that the
+    model stays small, and are multiplied in floating point.
+    """
+
+    ACTIVATIONS_AND_WEIGHTS = "activations_and_weights"
+    ONLY_ACTIVATIONS = "only_activations"
+
+    @classmethod
+    def _nncf_path(cls) -> str:
+        return f"{_NNCF_MODULE}.RestoreMode"
 
 
 @dataclass
@@ -177,24 +194,37 @@ class AdvancedAccuracyRestorerParameters(TwinDataclass):
 
     :param max_num_iterations: most groups of quantizers that may be reverted to floating point. The default is no
         limit.
-    :param tune_hyperparams: first search range estimators, preset and bias correction.
+    :param tune_hyperparams: first search range estimators, preset, granularity of weights and bias correction.
     :param convert_to_mixed_preset: first try asymmetric activations.
     :param ranking_subset_size: how many of the samples that int8 hurt most are used to rank the groups. None uses
         the calibration subset size.
+    :param num_ranking_workers: how many models are prepared ahead, each by a thread, while one is measured. The
+        result does not depend on it. None is 1: they are prepared one after the other.
+    :param intermediate_model_dir: a directory for the quantized model before anything is reverted, where the adapter
+        can save models, and for the journal from which a run that was killed resumes. It is made if it does not exist.
+    :param restore_mode: see `RestoreMode`.
     :raises ParameterError: a value is outside its limits.
     """
 
     _NNCF_PATH: ClassVar[str] = f"{_NNCF_MODULE}.AdvancedAccuracyRestorerParameters"
+    _NESTED: ClassVar[dict[str, Any]] = {"restore_mode": RestoreMode}
 
     max_num_iterations: int = sys.maxsize
     tune_hyperparams: bool = False
     convert_to_mixed_preset: bool = False
     ranking_subset_size: int | None = None
+    num_ranking_workers: int | None = None
+    intermediate_model_dir: str | None = None
+    restore_mode: RestoreMode = RestoreMode.ACTIVATIONS_AND_WEIGHTS
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
         check_count(owner, "max_num_iterations", self.max_num_iterations, least=0)
         check_bool(owner, "tune_hyperparams", self.tune_hyperparams)
         check_bool(owner, "convert_to_mixed_preset", self.convert_to_mixed_preset)
-        if self.ranking_subset_size is not None:
-            check_count(owner, "ranking_subset_size", self.ranking_subset_size, least=1)
+        for name in ("ranking_subset_size", "num_ranking_workers"):
+            if getattr(self, name) is not None:
+                check_count(owner, name, getattr(self, name), least=1)
+        if self.intermediate_model_dir is not None:
+            check_path(owner, "intermediate_model_dir", self.intermediate_model_dir)
+        check_member(owner, "restore_mode", self.restore_mode, RestoreMode)

@@ -22,6 +22,7 @@ ENUMERATIONS = [
     (range_estimator.StatisticsType, f"{RE}.StatisticsType"),
     (range_estimator.AggregatorType, f"{RE}.AggregatorType"),
     (advanced_parameters.OverflowFix, f"{AP}.OverflowFix"),
+    (advanced_parameters.RestoreMode, f"{AP}.RestoreMode"),
     (parameters.QuantizationPreset, "nncf.QuantizationPreset"),
     (parameters.TargetDevice, "nncf.TargetDevice"),
     (parameters.ModelType, "nncf.ModelType"),
@@ -45,9 +46,6 @@ ONLY_NNCF = {
     "quantizer_propagation_rule",
     "smooth_quant_alphas",
     "smooth_quant_alpha",
-    "num_ranking_workers",
-    "intermediate_model_dir",
-    "restore_mode",
 }
 
 

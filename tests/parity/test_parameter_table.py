@@ -23,6 +23,11 @@ OPEN = {
     "AdvancedAccuracyRestorerParameters.tune_hyperparams",
     "AdvancedAccuracyRestorerParameters.convert_to_mixed_preset",
     "AdvancedAccuracyRestorerParameters.ranking_subset_size",
+    "AdvancedAccuracyRestorerParameters.num_ranking_workers",
+    "AdvancedAccuracyRestorerParameters.intermediate_model_dir",
+    "AdvancedAccuracyRestorerParameters.restore_mode",
+    "RestoreMode.ACTIVATIONS_AND_WEIGHTS",
+    "RestoreMode.ONLY_ACTIVATIONS",
     "DropType.ABSOLUTE",
     "DropType.RELATIVE",
 }
