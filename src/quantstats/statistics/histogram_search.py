@@ -1,9 +1,15 @@
 """The range whose quantizer has the least L2 error on a distribution.
 
 The error of a quantizer on a histogram has a closed form: within a bin, values are evenly spread, so the squared
-distance to the nearest level integrates piecewise. With its antiderivative at every bin edge one candidate range costs
-a few operations for each bin, and many candidates are evaluated together. The candidates lie on the bin edges: first a
-coarse grid of the whole space, which no local minimum can trap, then ever finer steps around the best.
+distance to the nearest level integrates piecewise. `quantization_error` sums that over the bins. Passing a boundary b
+between two levels, a step apart, lowers the squared distance of x from the upper of them by ``2 * step * (b - x)`` if x
+is below. So the error is the squared distance of all values from the highest level, less twice the step times the sum
+over the boundaries of ``G(b) = sum of max(b - x, 0)``, and G is a quadratic polynomial in each bin, whose coefficients
+take one pass over the bins. A candidate range then costs a few operations for each level.
+
+The candidates lie on the bin edges: first a coarse grid of the whole space, which no local minimum can trap, then ever
+finer steps around the best. What a candidate clips is a lower bound of its error, known in advance for every edge;
+those whose bound exceeds the error of another are not evaluated.
 
 The quantizer modelled is the one that `quantstats.quantizer` makes of the range: an asymmetric range is widened to
 zero, a symmetric one is [-high, high], or [0, high] for data without negative values.
@@ -27,6 +33,7 @@ _Errors = Callable[[list[tuple[int, int]]], Float64Array]
 
 _COARSE_STEPS = 16
 _COARSE_STEPS_SYMMETRIC = 64
+_FIRST_EVALUATED = 16  # Enough for a good error to compare the costs of clipping with.
 
 
 def quantization_error(
@@ -52,6 +59,60 @@ def quantization_error(
     return error
 
 
+class _BoundaryIntegral:
+    """Quantization errors of a histogram of equal bins, level by level: see the head of this module."""
+
+    def __init__(self, counts: Float64Array, minimum: float, maximum: float) -> None:
+        bins = counts.size
+        self._counts, self._minimum, self._maximum = counts, minimum, maximum
+        self._width = width = (maximum - minimum) / bins
+        self._total = float(counts.sum())
+        below = np.concatenate([[0.0], np.cumsum(counts)])
+        # In bins from the minimum: G at the lower edge of each bin, with a row before the first and one behind the last.
+        integral = np.concatenate([[0.0], np.cumsum((below[:-1] + below[1:]) / 2)])
+        self._integral = np.concatenate([[0.0], integral])
+        self._below = np.concatenate([[0.0], below])
+        self._half_counts = np.concatenate([[0.0], counts / 2, [0.0]])
+        # First and second moments about the middle.
+        middle = np.arange(bins) - (bins - 1) / 2
+        self._first = float(counts @ middle)
+        self._second = float(counts @ (middle * middle)) + self._total / 12
+        # The costs of clipping at each edge, from below and from above.
+        piece = np.concatenate([[0.0], np.cumsum(2 * (integral[:-1] + below[:-1] / 2 + counts / 6))])
+        self._clipped_low = piece * width * width
+        above = self._total - below
+        beyond = np.concatenate([np.cumsum(((above[:-1] + above[1:]) / 2)[::-1])[::-1], [0.0]])
+        piece = 2 * (beyond[1:] + above[1:] / 2 + counts / 6)
+        self._clipped_high = np.concatenate([np.cumsum(piece[::-1])[::-1], [0.0]]) * width * width
+
+    def rounding(self, steps: int) -> float:
+        """How far the errors of quantizers with `steps` steps may be off by rounding."""
+        by_levels = steps < self._counts.size
+        return 1e-14 * self._total * (self._maximum - self._minimum) ** 2 if by_levels else 0.0
+
+    def clipping(self, start: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> Float64Array:
+        """What it costs to clip at the edges `start` and `end`."""
+        cost: Float64Array = self._clipped_low[start] + self._clipped_high[end]
+        return cost
+
+    def errors(self, bottom: Float64Array, top: Float64Array, steps: int) -> Float64Array:
+        """The same as `quantization_error`, but for rounding."""
+        if steps >= self._counts.size:
+            return quantization_error(self._counts, self._minimum, self._maximum, bottom, top, steps)
+        # In bins from the minimum.
+        first, last = (bottom - self._minimum) / self._width, (top - self._minimum) / self._width
+        step = (last - first) / steps
+        boundary = first[:, np.newaxis] + step[:, np.newaxis] * (np.arange(steps) + 0.5)
+        row = np.clip(np.floor(boundary).astype(np.intp), -1, self._counts.size)
+        t = boundary - row
+        row += 1
+        integral = self._integral[row] + t * (self._below[row] + t * self._half_counts[row])
+        from_middle = last - self._counts.size / 2
+        whole = self._second - 2 * from_middle * self._first + from_middle * from_middle * self._total
+        error: Float64Array = (whole - 2 * step * integral.sum(axis=1)) * (self._width * self._width)
+        return error
+
+
 def least_error_range(
     counts: Float64Array, minimum: float, maximum: float, *, num_bits: int, symmetric: bool
 ) -> tuple[float, float]:
@@ -71,6 +132,7 @@ def least_error_range(
     bins = counts.size
     width = (maximum - minimum) / bins
     steps = (1 << num_bits) - 1
+    integral = _BoundaryIntegral(counts, minimum, maximum)
 
     if symmetric:
 
@@ -78,10 +140,11 @@ def least_error_range(
             high = largest * np.array([end for _, end in candidates]) / bins
             # There is one level more below zero than above.
             bottom = -high * ((steps + 1) / (steps - 1)) if signed else np.zeros_like(high)
-            return quantization_error(counts, minimum, maximum, bottom, high, steps)
+            return integral.errors(bottom, high, steps)
 
         ends = [bins - i * bins // _COARSE_STEPS_SYMMETRIC for i in range(_COARSE_STEPS_SYMMETRIC)]
-        _, end = _search([(0, end) for end in ends], symmetric_errors, 0, 1, bins, bins // _COARSE_STEPS_SYMMETRIC)
+        spacing = bins // _COARSE_STEPS_SYMMETRIC
+        _, end = _search([(0, end) for end in ends], symmetric_errors, 0, 1, bins, spacing, integral.rounding(steps))
         high = largest * end / bins
         return (-high if signed else 0.0), high
 
@@ -91,14 +154,16 @@ def least_error_range(
 
     def errors(candidates: list[tuple[int, int]]) -> Float64Array:
         start, end = np.array(candidates).T
-        return quantization_error(
-            counts,
-            minimum,
-            maximum,
-            np.minimum(minimum + start * width, 0.0),
-            np.maximum(minimum + end * width, 0.0),
-            steps,
-        )
+        bottom, top = np.minimum(minimum + start * width, 0.0), np.maximum(minimum + end * width, 0.0)
+        # A border that is moved to zero clips no value, so the edge's cost is still a lower bound: it is zero.
+        clipping = integral.clipping(start, end)
+        found = np.full(len(candidates), np.inf)
+        order = np.argsort(clipping, kind="stable")
+        for part in np.split(order, [_FIRST_EVALUATED, _FIRST_EVALUATED * 4]):
+            part = part[clipping[part] <= found.min() * (1 + 1e-6)]
+            if part.size:
+                found[part] = integral.errors(bottom[part], top[part], steps)
+        return found
 
     starts = _evenly(0, last_start - 1 if last_start else 0)
     ends = _evenly(bins, first_end + 1 if first_end < bins else bins)
@@ -110,6 +175,7 @@ def least_error_range(
         min(first_end + 1, bins),
         bins,
         spacing,
+        integral.rounding(steps),
     )
     return (
         minimum if start == 0 else min(minimum + start * width, 0.0),
@@ -121,13 +187,26 @@ def _evenly(first: int, last: int) -> list[int]:
     return sorted(set(np.linspace(first, last, _COARSE_STEPS + 1).astype(int).tolist()), reverse=first > last)
 
 
+def _first_least(errors: Float64Array, tolerance: float) -> int:
+    return int(np.argmax(errors <= errors.min() + tolerance))
+
+
 def _search(
-    coarse: Iterable[tuple[int, int]], errors: _Errors, last_start: int, first_end: int, bins: int, spacing: int
+    coarse: Iterable[tuple[int, int]],
+    errors: _Errors,
+    last_start: int,
+    first_end: int,
+    bins: int,
+    spacing: int,
+    tolerance: float,
 ) -> tuple[int, int]:
-    """The best candidate of a `coarse` grid, widest first, improved by ever smaller steps around it."""
+    """The best candidate of a `coarse` grid, widest first, improved by ever smaller steps around it.
+
+    Errors that differ by no more than `tolerance` are equal.
+    """
     candidates = list(coarse)
     found = errors(candidates)
-    index = int(np.argmin(found))
+    index = _first_least(found, tolerance)
     best, least = candidates[index], float(found[index])
     step = max(spacing // 2, 1)
     while step:
@@ -141,8 +220,8 @@ def _search(
         )
         around = [candidate for candidate in around if candidate[0] < candidate[1]]
         found = errors(around)
-        index = int(np.argmin(found))
-        if found[index] < least:
+        index = _first_least(found, tolerance)
+        if found[index] < least - tolerance:
             best, least = around[index], float(found[index])
         else:
             step //= 2
