@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
@@ -133,4 +134,22 @@ class ReducingAdapter(Protocol):
         ...
 
 
-__all__ = ["Array", "Extrema", "ModelAdapter", "ReducingAdapter", "Runnable", "Sample"]
+@runtime_checkable
+class SavingAdapter(Protocol):
+    """What an adapter may offer besides: writing its models to files.
+
+    The driver uses it for ``intermediate_model_dir`` of accuracy control.
+    """
+
+    def save(self, model: Any, stem: Path) -> Path:
+        """Write a model that :meth:`ModelAdapter.emit` returned, whole or not at all.
+
+        :param model: The model.
+        :param stem: Where, without the ending that its files have.
+        :return: The path that was written.
+        :raises ModelError: if it cannot be written.
+        """
+        ...
+
+
+__all__ = ["Array", "Extrema", "ModelAdapter", "ReducingAdapter", "Runnable", "Sample", "SavingAdapter"]

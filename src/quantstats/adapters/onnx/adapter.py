@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -15,6 +16,7 @@ from quantstats.adapters.onnx.graph import build_graph
 from quantstats.adapters.onnx.loading import ModelForm, OnnxModel, load_model
 from quantstats.adapters.onnx.runnable import OnnxRunnable
 from quantstats.adapters.onnx.running import TappedRunner
+from quantstats.adapters.onnx.saving import save_model
 from quantstats.adapters.protocol import Array, Extrema, Sample
 from quantstats.errors import ParameterError
 from quantstats.ptq.graph import QuantizationGraph
@@ -95,6 +97,12 @@ class OnnxAdapter:
         """
         emitted = emit_model(self._clean, plan)
         return emitted if self._form is ModelForm.IR else ir.to_proto(emitted)
+
+    def save(self, model: onnx.ModelProto | ir.Model, stem: Path) -> Path:
+        """Write a model to ``stem`` with the ending ``.onnx``; see :func:`save_model`."""
+        path = stem.with_name(f"{stem.name}.onnx")
+        save_model(model, path)
+        return path
 
     def runnable(
         self,
