@@ -187,12 +187,12 @@ def test_a_file_that_was_edited_is_refused(tmp_path: Path, change: Any) -> None:
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused_even_with_a_valid_checksum(tmp_path: Path, change: Any) -> None:
-    from quantstats.statistics.calibration_file import _checksum
+    from quantstats.statistics.calibration_file import _checksum, _Stream
 
     def signed(description: dict[str, Any], arrays: dict[str, Any]) -> None:
         change(description, arrays)
         description.pop("sha256")
-        description["sha256"] = _checksum(description, arrays)
+        description["sha256"] = _checksum(description, {name: _Stream.of(array) for name, array in arrays.items()})
 
     example().save(tmp_path / "s")
     rewrite(tmp_path / "s", signed)

@@ -105,8 +105,8 @@ def test_skipping_keeps_the_means_of_the_larger_side() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.nan, "tensor 'x' in sample '1': 1 NaN and 0 infinite values of 15"),
-        (np.inf, "tensor 'x' in sample '1': 0 NaN and 1 infinite values of 15"),
+        (np.nan, "tensor 'x' in sample '1': 1 NaN, 0 \\+Inf and 0 -Inf among 15 values, in channel 2 of axis 1"),
+        (np.inf, "tensor 'x' in sample '1': 0 NaN, 1 \\+Inf and 0 -Inf among 15 values, in channel 2 of axis 1"),
     ],
 )
 def test_a_sample_that_is_not_finite_changes_nothing(bad: float, message: str) -> None:

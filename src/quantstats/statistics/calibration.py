@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from quantstats._validation import check_bool, check_num_bits
 from quantstats.errors import DataError, ParameterError, QuantizationError
+from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics import calibration_file
 from quantstats.statistics.channel_means import ChannelMeans
 from quantstats.statistics.column import Column, columns_of
-from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.derived_range import DerivedRange, derive_range
+from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
+from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT, TableMemory
+from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, TensorStatistics
 
 __all__ = ["CalibrationStatistics", "columns_for"]
@@ -40,6 +43,12 @@ def columns_for(estimators: Sequence[RangeEstimatorParameters]) -> tuple[Column,
     return (*DEFAULT_COLUMNS, *ordered)
 
 
+class _How(TypedDict):
+    batchwise: bool
+    non_finite: NonFinitePolicy
+    memory: TableMemory
+
+
 class CalibrationStatistics:
     """Statistics of the tensors of a model over calibration samples.
 
@@ -58,6 +67,12 @@ class CalibrationStatistics:
     :param batchwise: whether each item of axis 0 of a tensor is a sample of its own.
     :param channel_means: tensors whose mean along an axis is kept for each sample, by name, each with that axis: what
         bias correction needs. They may be among `taps` or not.
+    :param non_finite: what to do about NaN and infinities: ``"raise"`` refuses the sample; ``"ignore"`` leaves them
+        out; ``"clamp"`` does what a quantizer does to them: an infinity becomes the largest finite value of its sign,
+        NaN becomes 0. Either way they are counted (see `TensorStatistics.counts`).
+    :param graph_hash: identifies the model without its constants, so that it can be said what differs.
+    :param memory_limit: bytes of tables that stay in memory; the others are in memory-mapped temporary files, which are
+        gone with the process, however it ends.
     :raises ParameterError: a parameter is invalid.
     """
 
@@ -71,24 +86,56 @@ class CalibrationStatistics:
         columns: Sequence[Column] = DEFAULT_COLUMNS,
         batchwise: bool = False,
         channel_means: Mapping[str, int] = MappingProxyType({}),
+        non_finite: NonFinitePolicy = "raise",
+        graph_hash: str = "",
+        memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
         check_bool("CalibrationStatistics", "batchwise", batchwise)
+        check_policy("CalibrationStatistics", non_finite)
         missing = [column for column in DEFAULT_COLUMNS if column not in columns]
         if missing:
             raise ParameterError(f"columns lack {missing[0]}; give columns_for(estimators), which has the default ones")
         self._model_hash = model_hash
+        self._graph_hash = graph_hash
         self._columns = tuple(dict.fromkeys(columns))
         self._batchwise = batchwise
+        self._non_finite: NonFinitePolicy = non_finite
+        self._memory = TableMemory(memory_limit)
         self._sample_ids: dict[str, None] = {}
-        self._tensors = {
-            name: TensorStatistics(self._columns, channel_axis=axis, batchwise=batchwise) for name, axis in taps.items()
-        }
-        self._means = {name: ChannelMeans(axis, batchwise=batchwise) for name, axis in channel_means.items()}
+        how: _How = {"batchwise": batchwise, "non_finite": non_finite, "memory": self._memory}
+        self._tensors = {name: TensorStatistics(self._columns, channel_axis=axis, **how) for name, axis in taps.items()}
+        self._means = {name: ChannelMeans(axis, **how) for name, axis in channel_means.items()}
 
     @property
     def model_hash(self) -> str:
         """Identifies the model."""
         return self._model_hash
+
+    @property
+    def graph_hash(self) -> str:
+        """Identifies the model without its constants; empty if it is not known."""
+        return self._graph_hash
+
+    @property
+    def taps_hash(self) -> str:
+        """Identifies what is observed and how it is reduced: statistics with equal hashes of model and taps merge."""
+        return taps_hash(
+            self.taps,
+            self.channel_means,
+            columns=self._columns,
+            batchwise=self._batchwise,
+            non_finite=self._non_finite,
+        )
+
+    @property
+    def non_finite(self) -> NonFinitePolicy:
+        """What is done about NaN and infinities."""
+        return self._non_finite
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes of tables that stay in memory."""
+        return self._memory.limit
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -127,7 +174,7 @@ class CalibrationStatistics:
 
     @property
     def nbytes(self) -> int:
-        """Size of all tables and histograms in bytes."""
+        """Size of all tables and histograms in bytes, those in files included."""
         return sum(tensor.nbytes for tensor in self._tensors.values()) + sum(
             means.table.nbytes for means in self._means.values()
         )
@@ -182,7 +229,7 @@ class CalibrationStatistics:
         """
         if duplicates not in ("raise", "skip"):
             raise ParameterError(f"CalibrationStatistics.merge.duplicates={duplicates!r}; use 'raise' or 'skip'")
-        difference = self._difference(other)
+        difference = self.difference(other)
         if difference is not None:
             raise DataError(f"these statistics cannot be merged, they differ in {difference}; collect both alike")
         common = [sample for sample in other._sample_ids if sample in self._sample_ids]
@@ -205,8 +252,9 @@ class CalibrationStatistics:
                     "samples alone and merge those"
                 )
             order = range(other.num_samples)
-            self._tensors = {name: other._tensors[name].reordered(order) for name in self._tensors}
-            self._means = {name: other._means[name].reordered(order) for name in self._means}
+            self._memory = TableMemory(self._memory.limit)
+            self._tensors = {name: other._tensors[name].reordered(order, self._memory) for name in self._tensors}
+            self._means = {name: other._means[name].reordered(order, self._memory) for name in self._means}
             self._sample_ids = dict(other._sample_ids)
             return
         for name, tensor in self._tensors.items():
@@ -215,9 +263,13 @@ class CalibrationStatistics:
             means.merge(other._means[name])
         self._sample_ids.update(other._sample_ids)
 
-    def _difference(self, other: CalibrationStatistics) -> str | None:
+    def difference(self, other: CalibrationStatistics) -> str | None:
+        """In what `other` differs so that the two do not merge, in words; None if nothing but the samples differs."""
         if self._model_hash != other._model_hash:
-            return f"the model: hash {self._model_hash or 'unknown'} and {other._model_hash or 'unknown'}"
+            same = " in its constants, the graph is the same" if self._graph_hash == other._graph_hash != "" else ""
+            return f"the model{same}: hash {self._model_hash or 'unknown'} and {other._model_hash or 'unknown'}"
+        if self._non_finite != other._non_finite:
+            return f"the policy for values that are not finite: {self._non_finite!r} and {other._non_finite!r}"
         for name in (*self._tensors, *other._tensors):
             if name not in self._tensors or name not in other._tensors:
                 return f"what is observed: tensor {name!r} is on one side only"
@@ -244,7 +296,8 @@ class CalibrationStatistics:
         tables = [(name, tensor.table, other._tensors[name].table) for name, tensor in self._tensors.items()]
         tables += [(name, means.table, other._means[name].table) for name, means in self._means.items()]
         for name, table, twin in tables:
-            if table.reordered(left).values.tobytes() != twin.reordered(right).values.tobytes():
+            of_common = zip(table.chunks(table.row_order(left)), twin.chunks(twin.row_order(right)), strict=False)
+            if any(x.tobytes() != y.tobytes() for x, y in of_common):
                 raise DataError(
                     f"samples on both sides, such as {samples[0]!r}, have different values in tensor {name!r}: they "
                     "are not the same samples; give every sample an id of its own"
@@ -259,6 +312,7 @@ class CalibrationStatistics:
         symmetric: bool = False,
         num_bits: int = 8,
         strict: bool = False,
+        config: QuantizerConfig | None = None,
     ) -> DerivedRange:
         """The range of a tensor by any estimator. It unpacks to lower and upper bound.
 
@@ -271,9 +325,11 @@ class CalibrationStatistics:
             channel, else MIN/MEAN and MAX/MEAN.
         :param per_channel: a range for each channel. Needs statistics that were collected per channel.
         :param symmetric: whether the range is for a symmetric quantizer: a max branch that asks for MAX takes ABS_MAX,
-            and HISTOGRAM searches symmetric ranges.
-        :param num_bits: the bit width whose error HISTOGRAM minimises; other estimators do not depend on it.
+            and those that look at the distribution of all values search symmetric ranges.
+        :param num_bits: the bit width of the quantizer, whose error HISTOGRAM, MSE, ENTROPY and AUTO minimise; other
+            estimators do not depend on it.
         :param strict: refuse what cannot be derived to the bit.
+        :param config: all of the quantizer, in place of `num_bits`; its mode must be what `symmetric` says.
         :raises DataError: no sample was collected.
         :raises ParameterError: the tensor was not observed, the parameters are invalid, or they need what was not
             collected; the message tells how to collect it.
@@ -285,7 +341,13 @@ class CalibrationStatistics:
         resolved = resolve(params, is_weight=False, per_channel=per_channel)
         try:
             return derive_range(
-                found, resolved, per_channel=per_channel, symmetric=symmetric, num_bits=num_bits, strict=strict
+                found,
+                resolved,
+                per_channel=per_channel,
+                symmetric=symmetric,
+                num_bits=num_bits,
+                strict=strict,
+                config=config,
             )
         except QuantizationError as error:
             raise type(error)(f"tensor {tensor!r}: {error}") from error
@@ -323,10 +385,13 @@ class CalibrationStatistics:
             columns=self._columns,
             batchwise=self._batchwise,
             channel_means=dict(sorted(self.channel_means.items())),
+            non_finite=self._non_finite,
+            graph_hash=self._graph_hash,
+            memory_limit=self._memory.limit,
         )
         twin._sample_ids = {ids[index]: None for index in order}
-        twin._tensors = {name: self._tensors[name].reordered(order) for name in twin._tensors}
-        twin._means = {name: self._means[name].reordered(order) for name in twin._means}
+        twin._tensors = {name: self._tensors[name].reordered(order, twin._memory) for name in twin._tensors}
+        twin._means = {name: self._means[name].reordered(order, twin._memory) for name in twin._means}
         return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -337,35 +402,42 @@ class CalibrationStatistics:
         :raises DataError: the file cannot be written.
         :raises QuantizationError: the package safetensors is not installed.
         """
-        canonical = self.canonical()
         calibration_file.save(
             calibration_file.Content(
-                model_hash=canonical._model_hash,
-                batchwise=canonical._batchwise,
-                columns=canonical._columns,
-                sample_ids=canonical.sample_ids,
-                tensors=canonical._tensors,
-                channel_means=canonical._means,
+                model_hash=self._model_hash,
+                graph_hash=self._graph_hash,
+                batchwise=self._batchwise,
+                non_finite=self._non_finite,
+                columns=self._columns,
+                sample_ids=self.sample_ids,
+                tensors=self._tensors,
+                channel_means=self._means,
             ),
             path,
         )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CalibrationStatistics:
+    def load(cls, path: str | os.PathLike[str], *, memory_limit: int = DEFAULT_MEMORY_LIMIT) -> CalibrationStatistics:
         """Read a statistics file.
 
+        :param memory_limit: bytes of tables that stay in memory.
         :raises DataError: there is no such file, it is truncated, was changed or is no statistics file, or a newer
             version of quantstats wrote it.
         :raises QuantizationError: the package safetensors is not installed.
         """
-        content = calibration_file.load(path)
+        memory = TableMemory(memory_limit)
+        content = calibration_file.load(path, memory)
         statistics = cls(
             {name: tensor.channel_axis for name, tensor in content.tensors.items()},
             model_hash=content.model_hash,
             columns=content.columns,
             batchwise=content.batchwise,
             channel_means={name: means.channel_axis for name, means in content.channel_means.items()},
+            non_finite=content.non_finite,
+            graph_hash=content.graph_hash,
+            memory_limit=memory_limit,
         )
+        statistics._memory = memory
         statistics._tensors = dict(content.tensors)
         statistics._means = dict(content.channel_means)
         statistics._sample_ids = dict.fromkeys(content.sample_ids)
@@ -374,25 +446,12 @@ class CalibrationStatistics:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CalibrationStatistics):
             return NotImplemented
-        if self._difference(other) is not None or self._sample_ids.keys() != other._sample_ids.keys():
+        if self.difference(other) is not None or self._sample_ids.keys() != other._sample_ids.keys():
             return False
         mine, its = self.canonical(), other.canonical()
-        return all(_same(tensor, its._tensors[name]) for name, tensor in mine._tensors.items()) and all(
-            _same_table(means.table, its._means[name].table) for name, means in mine._means.items()
+        return all(tensor.has_bits_of(its._tensors[name]) for name, tensor in mine._tensors.items()) and all(
+            means.table.has_bits_of(its._means[name].table) for name, means in mine._means.items()
         )
 
     def __repr__(self) -> str:
         return f"<CalibrationStatistics of {len(self._tensors)} tensors, {self.num_samples} samples>"
-
-
-def _same(a: TensorStatistics, b: TensorStatistics) -> bool:
-    tables = [(a.table, b.table)]
-    if a.channel_table is not None and b.channel_table is not None:
-        tables.append((a.channel_table, b.channel_table))
-    return ((a.dtype, a.rank, a.nan_count, a.histogram) == (b.dtype, b.rank, b.nan_count, b.histogram)) and all(
-        _same_table(x, y) for x, y in tables
-    )
-
-
-def _same_table(a: ColumnarTable, b: ColumnarTable) -> bool:
-    return a.values.tobytes() == b.values.tobytes() and a.items.tolist() == b.items.tolist()

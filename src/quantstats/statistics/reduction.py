@@ -116,12 +116,13 @@ class SampleReducer:
         )
         self._num_columns = len(columns)
 
-    def __call__(self, x: Array, axes: tuple[int, ...]) -> list[Array]:
+    def __call__(self, x: Array, axes: tuple[int, ...], *, skip_nan: bool = False) -> list[Array]:
         """The value of each column: arrays of `x`'s rank, of size 1 at `axes`; float64 for float64 input, else float32.
 
         `x` must not be empty.
 
-        :raises NonFiniteError: `x` holds NaN or Inf.
+        :param skip_nan: leave NaN out; what has nothing else is NaN. `x` holds no Inf then.
+        :raises NonFiniteError: `x` holds NaN or Inf, and `skip_nan` is False.
         """
         shape = reduced_shape(x.shape, axes)
         reduced: tuple[int, ...] | None = None if len(axes) == x.ndim else axes
@@ -129,7 +130,7 @@ class SampleReducer:
             x, reduced = x[np.newaxis], (0,)
         row: list[Array] = [x] * self._num_columns
         for call in self._calls:
-            for index, value in call.values(x, reduced):
+            for index, value in call.values(x, reduced, skip_nan=skip_nan):
                 row[index] = value.reshape(shape)
         return row
 
@@ -154,18 +155,19 @@ class _Call:
                 clip = column.clipping_value if kind in _COMMUTES_WITH_CLIPPING else None
                 self._fields.append((index, str(kind.value), clip))
 
-    def values(self, x: Array, axes: tuple[int, ...] | None) -> Iterator[tuple[int, Array]]:
+    def values(self, x: Array, axes: tuple[int, ...] | None, *, skip_nan: bool) -> Iterator[tuple[int, Array]]:
         if self._limit is not None:
             x = clamp(x, self._limit)
         summary = kernels.summarize(x, axes, quantiles=self._quantiles, nan_policy="ignore")
-        require_finite(x, summary)
+        if not skip_nan:
+            require_finite(x, summary)
         for index, field, limit in self._fields:
             value = np.asarray(getattr(summary, field))
             yield index, value if limit is None else clamp(value, limit)
         for index, plane in self._planes:
             yield index, np.asarray(summary.quantiles[plane])
         if self._abs_planes:
-            of_magnitudes = np.asarray(kernels.abs_quantile(x, self._abs_quantiles, axes))
+            of_magnitudes = np.asarray(kernels.abs_quantile(x, self._abs_quantiles, axes, nan_policy="ignore"))
             for index, plane in self._abs_planes:
                 yield index, np.asarray(of_magnitudes[plane])
 

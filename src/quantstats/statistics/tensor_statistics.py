@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from quantstats import kernels
-from quantstats.errors import DataError
+from quantstats.errors import DataError, NonFiniteError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.bit_histogram import BitHistogram
 from quantstats.statistics.column import Column
 from quantstats.statistics.columnar_table import ColumnarTable
+from quantstats.statistics.non_finite import (
+    ALL_FINITE,
+    NonFiniteCounts,
+    NonFinitePolicy,
+    count_non_finite,
+    describe_non_finite,
+    drop_empty_items,
+    mend,
+)
 from quantstats.statistics.reduction import SampleReducer, as_sample
+from quantstats.statistics.table_memory import TableMemory
 
 __all__ = ["DEFAULT_COLUMNS", "DEFAULT_PROBABILITIES", "TensorStatistics", "ValueCounts"]
 
@@ -37,15 +46,14 @@ DEFAULT_COLUMNS = (
     *(Column(StatisticsType.ABS_QUANTILE, p) for p in DEFAULT_PROBABILITIES),
 )
 
-# The bins of the histogram that hold zeros and denormals too small to tell from zero, and the infinities.
+# The bins of the histogram that hold zeros and denormals too small to tell from zero.
 _ZERO_BINS = (0x7FFF, 0x8000)
-_INFINITY_BINS = {"pos_inf": 0xFF80, "neg_inf": 0x007F}
 
 
 class ValueCounts(NamedTuple):
     """How many values of a kind a tensor had over all samples.
 
-    :param total: all values.
+    :param total: all values, those that are not finite included.
     :param zeros: zeros of either sign, and denormals below 9.2e-41 in magnitude, which share a bin with them.
     :param nan: NaN.
     :param pos_inf: positive infinities.
@@ -63,14 +71,16 @@ class ValueCounts(NamedTuple):
 class ReducedSample:
     """One sample of a tensor, reduced but not yet taken in.
 
-    :param value: the sample itself, for the histogram.
+    :param value: the sample itself, for the histogram; mended where it was not finite.
     :param rows: [items, columns, 1] for the table of the tensor; no items for an empty sample.
     :param channel_rows: [items, columns, channels] for the table per channel, if there is one.
+    :param non_finite: how many values were not finite.
     """
 
     value: Array
     rows: Array
     channel_rows: Array | None
+    non_finite: NonFiniteCounts = ALL_FINITE
 
 
 class TensorStatistics:
@@ -80,21 +90,35 @@ class TensorStatistics:
     :param channel_axis: the axis whose entries get rows of their own, besides those of the whole tensor; None for no
         table per channel.
     :param batchwise: whether each item of axis 0 is a sample of its own, wherever axis 0 is not the channel axis.
+    :param non_finite: what to do about NaN and infinities.
+    :param memory: where the tables are kept.
     """
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, columns: Sequence[Column], *, channel_axis: int | None = None, batchwise: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        *,
+        channel_axis: int | None = None,
+        batchwise: bool = False,
+        non_finite: NonFinitePolicy = "raise",
+        memory: TableMemory | None = None,
+    ) -> None:
         self.columns = tuple(columns)
         self.channel_axis = channel_axis
         self.batchwise = batchwise
+        self.non_finite: NonFinitePolicy = non_finite
         #: dtype and rank of the tensor, None before the first sample that is not empty
         self.dtype: str | None = None
         self.rank: int | None = None
-        self.table = ColumnarTable(self.columns)
-        self.channel_table = None if channel_axis is None else ColumnarTable(self.columns)
+        memory = TableMemory() if memory is None else memory
+        self.table = ColumnarTable(self.columns, memory)
+        self.channel_table = None if channel_axis is None else ColumnarTable(self.columns, memory)
+        #: of all values that are finite, or were made so
         self.histogram = BitHistogram()
-        self.nan_count = 0
+        #: how many values were not finite
+        self.non_finite_counts: NonFiniteCounts = ALL_FINITE
         self._reducer = SampleReducer(self.columns)
 
     @property
@@ -105,13 +129,15 @@ class TensorStatistics:
     @property
     def counts(self) -> ValueCounts:
         """How many values there were, and how many of them are zero or not finite."""
-        bins = self.histogram.counts
+        bad = self.non_finite_counts
+        clamped = self.non_finite == "clamp"
         return ValueCounts(
-            total=self.histogram.total + self.nan_count,
-            zeros=int(bins[list(_ZERO_BINS)].sum()),
-            nan=self.nan_count,
-            pos_inf=int(bins[_INFINITY_BINS["pos_inf"]]),
-            neg_inf=int(bins[_INFINITY_BINS["neg_inf"]]),
+            total=self.histogram.total + (0 if clamped else sum(bad)),
+            # Clamping makes NaN zero.
+            zeros=int(self.histogram.counts[list(_ZERO_BINS)].sum()) - (bad.nan if clamped else 0),
+            nan=bad.nan,
+            pos_inf=bad.pos_inf,
+            neg_inf=bad.neg_inf,
         )
 
     @property
@@ -123,7 +149,7 @@ class TensorStatistics:
     def reduce(self, x: npt.ArrayLike) -> ReducedSample:
         """Read one sample; `add` takes in what comes out. Nothing is changed.
 
-        :raises NonFiniteError: `x` holds NaN or Inf.
+        :raises NonFiniteError: `x` holds NaN or Inf and they are refused, or leave nothing of a channel.
         :raises DataError: `x` has a dtype without statistics, or another dtype, rank or number of channels than before.
         """
         sample = as_sample(x)
@@ -136,31 +162,42 @@ class TensorStatistics:
                 f"a sample is {found[0]} with {found[1]} axes, earlier ones were {self.dtype} with {self.rank}; "
                 "give samples of one kind"
             )
-        rows = self._rows(sample, None)
+        if self.channel_axis is not None and not -sample.ndim <= self.channel_axis < sample.ndim:
+            raise DataError(
+                f"a sample of shape {sample.shape} has no axis {self.channel_axis} for channels; collect it per tensor"
+            )
+        try:
+            reduced = self._reduce(sample)
+        except NonFiniteError as error:
+            if self.non_finite == "raise":
+                raise NonFiniteError(describe_non_finite(sample, self.channel_axis)) from error
+            reduced = self._reduce(mend(sample, self.non_finite), skip_nan=self.non_finite == "ignore")
+            reduced = replace(reduced, non_finite=count_non_finite(sample))
+        per_channel = reduced.channel_rows
+        if self.channel_table is not None and per_channel is not None and not self.channel_table.fits(per_channel):
+            raise DataError(
+                f"a sample has {per_channel.shape[2]} channels along axis {self.channel_axis}, earlier ones had "
+                f"{self.channel_table.values.shape[2]}; check the channel axis and the data"
+            )
+        return reduced
+
+    def _reduce(self, sample: Array, *, skip_nan: bool = False) -> ReducedSample:
+        rows = self._rows(sample, None, skip_nan)
         per_channel = None
-        if self.channel_table is not None:
-            assert self.channel_axis is not None
-            if not -sample.ndim <= self.channel_axis < sample.ndim:
-                raise DataError(
-                    f"a sample of shape {sample.shape} has no axis {self.channel_axis} for channels; "
-                    "collect it per tensor"
-                )
-            per_channel = self._rows(sample, self.channel_axis % sample.ndim)
-            if not self.channel_table.fits(per_channel):
-                raise DataError(
-                    f"a sample has {per_channel.shape[2]} channels along axis {self.channel_axis}, earlier ones had "
-                    f"{self.channel_table.values.shape[2]}; check the channel axis and the data"
-                )
+        if self.channel_axis is not None:
+            per_channel = self._rows(sample, self.channel_axis % sample.ndim, skip_nan)
         return ReducedSample(sample, rows, per_channel)
 
-    def _rows(self, sample: Array, channel_axis: int | None) -> Array:
+    def _rows(self, sample: Array, channel_axis: int | None, skip_nan: bool) -> Array:
         kept = set() if channel_axis is None else {channel_axis}
         items = 1
         if self.batchwise and sample.ndim > 0 and channel_axis != 0:
             kept.add(0)
             items = sample.shape[0]
-        values = self._reducer(sample, tuple(axis for axis in range(sample.ndim) if axis not in kept))
-        return np.stack([value.reshape(items, -1) for value in values], axis=1)
+        axes = tuple(axis for axis in range(sample.ndim) if axis not in kept)
+        values = self._reducer(sample, axes, skip_nan=skip_nan)
+        rows = np.stack([value.reshape(items, -1) for value in values], axis=1)
+        return drop_empty_items(rows) if skip_nan else rows
 
     def add(self, reduced: ReducedSample) -> None:
         """Take in a sample that `reduce` read. The sample itself is not kept."""
@@ -168,13 +205,11 @@ class TensorStatistics:
         if self.channel_table is not None:
             assert reduced.channel_rows is not None
             self.channel_table.append(reduced.channel_rows)
-        sample = reduced.value
-        if sample.size:
-            self.dtype, self.rank = sample.dtype.name, sample.ndim
-            self.nan_count += kernels.bit_histogram(sample, self.histogram.counts)
+        self.non_finite_counts = self.non_finite_counts.plus(reduced.non_finite)
+        if len(reduced.rows):
+            self.dtype, self.rank = reduced.value.dtype.name, reduced.value.ndim
             low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
-            self.histogram.minimum = min(self.histogram.minimum, float(reduced.rows[:, low].min()))
-            self.histogram.maximum = max(self.histogram.maximum, float(reduced.rows[:, high].max()))
+            self.histogram.add(reduced.value, float(reduced.rows[:, low].min()), float(reduced.rows[:, high].max()))
 
     def difference(self, other: TensorStatistics) -> str | None:
         """Why the samples of `other` cannot be added to these, in words; None if they can."""
@@ -182,6 +217,7 @@ class TensorStatistics:
             ("columns", self.columns, other.columns),
             ("channel axis", self.channel_axis, other.channel_axis),
             ("batchwise statistics", self.batchwise, other.batchwise),
+            ("policy for values that are not finite", self.non_finite, other.non_finite),
         ):
             if mine != its:
                 return f"{what}: {mine} and {its}"
@@ -198,20 +234,35 @@ class TensorStatistics:
         """Add the samples of `other`, between which and these there is no `difference`. `other` is not changed."""
         self.dtype = self.dtype or other.dtype
         self.rank = other.rank if self.rank is None else self.rank
-        self.table.extend(other.table.values, other.table.items)
+        self.table.merge(other.table)
         if self.channel_table is not None and other.channel_table is not None:
-            self.channel_table.extend(other.channel_table.values, other.channel_table.items)
+            self.channel_table.merge(other.channel_table)
         self.histogram.merge(other.histogram)
-        self.nan_count += other.nan_count
+        self.non_finite_counts = self.non_finite_counts.plus(other.non_finite_counts)
 
-    def reordered(self, order: Sequence[int]) -> TensorStatistics:
+    def reordered(self, order: Sequence[int], memory: TableMemory) -> TensorStatistics:
         """The same statistics with the samples in another order: the new sample k is the old one `order[k]`."""
-        twin = TensorStatistics(self.columns, channel_axis=self.channel_axis, batchwise=self.batchwise)
-        twin.dtype, twin.rank, twin.nan_count = self.dtype, self.rank, self.nan_count
-        twin.table = self.table.reordered(order)
-        twin.channel_table = None if self.channel_table is None else self.channel_table.reordered(order)
+        twin = TensorStatistics(
+            self.columns, channel_axis=self.channel_axis, batchwise=self.batchwise, non_finite=self.non_finite
+        )
+        twin.dtype, twin.rank, twin.non_finite_counts = self.dtype, self.rank, self.non_finite_counts
+        twin.table = self.table.reordered(order, memory)
+        twin.channel_table = None if self.channel_table is None else self.channel_table.reordered(order, memory)
         twin.histogram.merge(self.histogram)
         return twin
+
+    def has_bits_of(self, other: TensorStatistics) -> bool:
+        """Whether `other` has the same values, samples in the same order, bit for bit."""
+        if (self.dtype, self.rank, self.non_finite_counts, self.histogram) != (
+            other.dtype,
+            other.rank,
+            other.non_finite_counts,
+            other.histogram,
+        ):
+            return False
+        if self.channel_table is not None and other.channel_table is not None:
+            return self.table.has_bits_of(other.table) and self.channel_table.has_bits_of(other.channel_table)
+        return self.table.has_bits_of(other.table)
 
     def __repr__(self) -> str:
         kind = "no values yet" if self.dtype is None else f"{self.dtype} with {self.rank} axes"
