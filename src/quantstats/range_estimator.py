@@ -33,7 +33,8 @@ class StatisticsType(TwinEnum):
 
     MAX, MIN, MEAN: of the values. ABS_MAX: the largest magnitude. QUANTILE: the order statistic at probability
     ``quantile_outlier_prob`` (lower bound) or one minus that (upper bound), interpolated linearly. ABS_QUANTILE: the
-    same of the magnitudes. RAW: the values themselves, for the HISTOGRAM aggregator.
+    same of the magnitudes. RAW: the values themselves, for the aggregators that look at the distribution of all values:
+    HISTOGRAM, MSE, ENTROPY, PERCENTILE, AUTO.
     """
 
     MAX = "max"
@@ -53,8 +54,11 @@ class AggregatorType(TwinEnum):
     """How the statistics of all samples become one bound of the range.
 
     MEAN, MAX, MIN, MEDIAN: over the samples. MEAN_NO_OUTLIERS, MEDIAN_NO_OUTLIERS: the same after dropping, per
-    channel, the samples strictly outside the quantiles at ``quantile_outlier_prob`` and one minus that. HISTOGRAM:
-    both bounds together, as the range with the least L2 quantization error on the distribution of all values.
+    channel, the samples strictly outside the quantiles at ``quantile_outlier_prob`` and one minus that.
+
+    The others find both bounds together, from the distribution of all values of all samples; they are explained at
+    `RangeEstimatorParametersSet`. HISTOGRAM: the range with the least L2 quantization error among the edges of 2,048
+    equal bins, as nncf has it. MSE, ENTROPY, PERCENTILE, AUTO: not in nncf.
     """
 
     MEAN = "mean"
@@ -64,10 +68,37 @@ class AggregatorType(TwinEnum):
     MEAN_NO_OUTLIERS = "mean_no_outliers"
     MEDIAN_NO_OUTLIERS = "median_no_outliers"
     HISTOGRAM = "histogram"
+    MSE = "mse"
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    AUTO = "auto"
 
     @classmethod
     def _nncf_path(cls) -> str:
         return f"{_NNCF_MODULE}.AggregatorType"
+
+    def to_nncf(self) -> Any:
+        """nncf's member with the same value. Imports nncf. Raises `ParameterError` for a member that nncf lacks."""
+        nearest = _NEAREST_IN_NNCF.get(self.value)
+        if nearest is not None:
+            raise ParameterError(
+                f"AggregatorType.{self.name} does not exist in nncf; the nearest that it has is "
+                f"RangeEstimatorParametersSet.{nearest}"
+            )
+        return super().to_nncf()
+
+
+# Aggregators that nncf lacks, by value, and its preset that comes closest.
+_NEAREST_IN_NNCF = {"mse": "HISTOGRAM", "entropy": "HISTOGRAM", "percentile": "MEAN_QUANTILE", "auto": "HISTOGRAM"}
+
+# Aggregators that find both bounds together from the distribution of all values.
+_OF_DISTRIBUTION = (
+    AggregatorType.HISTOGRAM,
+    AggregatorType.MSE,
+    AggregatorType.ENTROPY,
+    AggregatorType.PERCENTILE,
+    AggregatorType.AUTO,
+)
 
 
 @dataclass
@@ -79,7 +110,8 @@ class StatisticsCollectorParameters(TwinDataclass):
     :param clipping_value: v > 0 clamps the values to [-v, v] before the statistic is taken; None does not clamp.
     :param quantile_outlier_prob: the probability, in (0, 0.5), that the QUANTILE and ABS_QUANTILE statistics and the
         no-outliers aggregators treat as outliers at either tail. One value serves the statistic and the aggregator.
-    :raises ParameterError: a value is outside its limits, or RAW and HISTOGRAM are not used together.
+    :raises ParameterError: a value is outside its limits, or RAW is used without an aggregator of the distribution
+        (HISTOGRAM, MSE, ENTROPY, PERCENTILE, AUTO), or one of these without RAW.
     """
 
     _NNCF_PATH: ClassVar[str] = f"{_NNCF_MODULE}.StatisticsCollectorParameters"
@@ -103,14 +135,15 @@ class StatisticsCollectorParameters(TwinDataclass):
         if self.clipping_value is not None:
             check_positive(owner, "clipping_value", self.clipping_value)
         check_tail_probability(owner, "quantile_outlier_prob", self.quantile_outlier_prob)
-        if self.statistics_type is StatisticsType.RAW and self.aggregator_type not in (None, AggregatorType.HISTOGRAM):
+        aggregator = self.aggregator_type
+        if self.statistics_type is StatisticsType.RAW and aggregator not in (None, *_OF_DISTRIBUTION):
             raise ParameterError(
-                f"{owner}.aggregator_type={self.aggregator_type} cannot aggregate the RAW statistic; "
-                "use AggregatorType.HISTOGRAM"
+                f"{owner}.aggregator_type={aggregator} cannot aggregate the RAW statistic; "
+                "use AggregatorType.HISTOGRAM, MSE, ENTROPY, PERCENTILE or AUTO"
             )
-        if self.aggregator_type is AggregatorType.HISTOGRAM and self.statistics_type not in (None, StatisticsType.RAW):
+        if aggregator in _OF_DISTRIBUTION and self.statistics_type not in (None, StatisticsType.RAW):
             raise ParameterError(
-                f"{owner}.statistics_type={self.statistics_type} cannot feed the HISTOGRAM aggregator; "
+                f"{owner}.statistics_type={self.statistics_type} cannot feed the {aggregator.name} aggregator; "
                 "use StatisticsType.RAW"
             )
 
@@ -121,8 +154,8 @@ class RangeEstimatorParameters(TwinDataclass):
 
     :param min: how the lower bound is estimated.
     :param max: how the upper bound is estimated.
-    :raises ParameterError: HISTOGRAM with RAW is on one bound only (it finds both together), or the two bounds of a
-        HISTOGRAM differ in `clipping_value`.
+    :raises ParameterError: RAW with HISTOGRAM, MSE, ENTROPY, PERCENTILE or AUTO is on one bound only (they find both
+        together), the bounds have two of these, or they differ in `clipping_value`.
     """
 
     _NNCF_PATH: ClassVar[str] = f"{_NNCF_MODULE}.RangeEstimatorParameters"
@@ -136,8 +169,8 @@ class RangeEstimatorParameters(TwinDataclass):
 
     @property
     def is_histogram(self) -> bool:
-        """Whether both bounds come from the histogram search."""
-        return self.min.aggregator_type is AggregatorType.HISTOGRAM
+        """Whether both bounds come from the histogram of all values: HISTOGRAM, MSE, ENTROPY, PERCENTILE or AUTO."""
+        return self.min.aggregator_type in _OF_DISTRIBUTION
 
     def validate(self) -> None:
         """Raises `ParameterError` if the bounds do not fit together. Called at construction, and again before use."""
@@ -146,21 +179,23 @@ class RangeEstimatorParameters(TwinDataclass):
             branch = getattr(self, name)
             check_instance(owner, name, branch, StatisticsCollectorParameters)
             branch.validate()
-        kinds = [(branch.statistics_type, branch.aggregator_type) for branch in (self.min, self.max)]
-        histogram = (StatisticsType.RAW, AggregatorType.HISTOGRAM)
-        if any(kind[0] is histogram[0] or kind[1] is histogram[1] for kind in kinds):
-            for name, kind in zip(("min", "max"), kinds, strict=True):
-                if kind != histogram:
+        branches = (self.min, self.max)
+        joint = [b.aggregator_type for b in branches if b.aggregator_type in _OF_DISTRIBUTION]
+        if joint or any(branch.statistics_type is StatisticsType.RAW for branch in branches):
+            aggregator = joint[0] if joint else AggregatorType.HISTOGRAM
+            for name, branch in zip(("min", "max"), branches, strict=True):
+                if (branch.statistics_type, branch.aggregator_type) != (StatisticsType.RAW, aggregator):
                     raise ParameterError(
-                        f"{owner}.{name} has statistics_type={kind[0]}, aggregator_type={kind[1]}, but HISTOGRAM finds "
-                        "both bounds together; set RAW and HISTOGRAM on min and max, "
-                        "or take RangeEstimatorParametersSet.HISTOGRAM"
+                        f"{owner}.{name} has statistics_type={branch.statistics_type}, "
+                        f"aggregator_type={branch.aggregator_type}, but {aggregator.name} finds both bounds together; "
+                        f"set RAW and {aggregator.name} on min and max, "
+                        f"or take RangeEstimatorParametersSet.{aggregator.name}"
                     )
             if self.min.clipping_value != self.max.clipping_value:
                 raise ParameterError(
                     f"{owner}: min.clipping_value={self.min.clipping_value!r} and "
-                    f"max.clipping_value={self.max.clipping_value!r} differ, but HISTOGRAM has one distribution; "
-                    "give both the same value"
+                    f"max.clipping_value={self.max.clipping_value!r} differ, but {aggregator.name} has one "
+                    "distribution; give both the same value"
                 )
 
 
@@ -196,6 +231,12 @@ class RangeEstimatorParametersSet:
         (StatisticsType.QUANTILE, AggregatorType.MEAN), (StatisticsType.QUANTILE, AggregatorType.MEAN)
     )
     HISTOGRAM = _Preset((StatisticsType.RAW, AggregatorType.HISTOGRAM), (StatisticsType.RAW, AggregatorType.HISTOGRAM))
+    MSE = _Preset((StatisticsType.RAW, AggregatorType.MSE), (StatisticsType.RAW, AggregatorType.MSE))
+    ENTROPY = _Preset((StatisticsType.RAW, AggregatorType.ENTROPY), (StatisticsType.RAW, AggregatorType.ENTROPY))
+    PERCENTILE = _Preset(
+        (StatisticsType.RAW, AggregatorType.PERCENTILE), (StatisticsType.RAW, AggregatorType.PERCENTILE)
+    )
+    AUTO = _Preset((StatisticsType.RAW, AggregatorType.AUTO), (StatisticsType.RAW, AggregatorType.AUTO))
 
 
 def _override(
@@ -211,8 +252,8 @@ def resolve(params: RangeEstimatorParameters | None, *, is_weight: bool, per_cha
     Weights and per-channel activations default to MIN/MIN and MAX/MAX, other activations to MIN/MEAN and MAX/MEAN.
     The result is a new object without None in `statistics_type` and `aggregator_type`; `params` is not changed.
 
-    :raises ParameterError: `params` is invalid, or asks for HISTOGRAM, which estimates one range per tensor, where
-        `per_channel` holds.
+    :raises ParameterError: `params` is invalid, or asks for HISTOGRAM, MSE, ENTROPY, PERCENTILE or AUTO, which estimate
+        one range per tensor, where `per_channel` holds.
     """
     default = (
         RangeEstimatorParametersSet.MINMAX if is_weight or per_channel else RangeEstimatorParametersSet.MEAN_MINMAX
@@ -223,8 +264,9 @@ def resolve(params: RangeEstimatorParameters | None, *, is_weight: bool, per_cha
     params.validate()
     if params.is_histogram and per_channel:
         place = "weights" if is_weight else "activations"
+        name = params.min.aggregator_type.name if params.min.aggregator_type else None
         raise ParameterError(
-            f"RangeEstimatorParameters: HISTOGRAM estimates one range per tensor, but these {place} are quantized per "
+            f"RangeEstimatorParameters: {name} estimates one range per tensor, but these {place} are quantized per "
             "channel; use another estimator such as RangeEstimatorParametersSet.MINMAX, or set per_channel=False"
         )
     return RangeEstimatorParameters(min=_override(default.min, params.min), max=_override(default.max, params.max))

@@ -18,7 +18,8 @@ from quantstats.range_estimator import (
     resolve,
 )
 
-PRESETS = ["MINMAX", "MEAN_MINMAX", "MEDIAN_MINMAX", "MEAN_NO_OUTLIERS_MINMAX", "MEAN_QUANTILE", "HISTOGRAM"]
+PRESETS = ["MINMAX", "MEAN_MINMAX", "MEDIAN_MINMAX", "MEAN_NO_OUTLIERS_MINMAX", "MEAN_QUANTILE"]
+OF_DISTRIBUTION = ["HISTOGRAM", "MSE", "ENTROPY", "PERCENTILE", "AUTO"]
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5, -1e-4, 1.0, math.nan, "0.1", True, None])
@@ -38,24 +39,35 @@ def test_a_string_is_no_enumeration_member_and_the_error_names_the_members() -> 
         StatisticsCollectorParameters(statistics_type="min")  # type: ignore[arg-type]
 
 
-def test_raw_and_histogram_go_together() -> None:
-    with pytest.raises(ParameterError, match=r"aggregator_type=.*MEAN.* use AggregatorType\.HISTOGRAM"):
+@pytest.mark.parametrize("name", OF_DISTRIBUTION)
+def test_raw_and_an_aggregator_of_the_distribution_go_together(name: str) -> None:
+    aggregator = AggregatorType[name]
+    with pytest.raises(ParameterError, match=r"aggregator_type=.*MEAN.* use AggregatorType\.HISTOGRAM, MSE"):
         StatisticsCollectorParameters(StatisticsType.RAW, AggregatorType.MEAN)
-    with pytest.raises(ParameterError, match=r"statistics_type=.*MAX.* use StatisticsType\.RAW"):
-        StatisticsCollectorParameters(StatisticsType.MAX, AggregatorType.HISTOGRAM)
-    histogram = StatisticsCollectorParameters(StatisticsType.RAW, AggregatorType.HISTOGRAM)
-    with pytest.raises(ParameterError, match=r"RangeEstimatorParameters\.max .* HISTOGRAM finds both bounds"):
-        RangeEstimatorParameters(min=histogram)
-    with pytest.raises(ParameterError, match="HISTOGRAM finds both bounds"):
+    with pytest.raises(ParameterError, match=rf"statistics_type=.*MAX.* feed the {name}.* use StatisticsType\.RAW"):
+        StatisticsCollectorParameters(StatisticsType.MAX, aggregator)
+    joint = StatisticsCollectorParameters(StatisticsType.RAW, aggregator)
+    with pytest.raises(
+        ParameterError, match=rf"RangeEstimatorParameters\.max .* {name} finds both bounds.*Set\.{name}"
+    ):
+        RangeEstimatorParameters(min=joint)
+    with pytest.raises(ParameterError, match=rf"{name} finds both bounds"):
         RangeEstimatorParameters(
-            min=StatisticsCollectorParameters(aggregator_type=AggregatorType.HISTOGRAM),
-            max=StatisticsCollectorParameters(aggregator_type=AggregatorType.HISTOGRAM),
+            min=StatisticsCollectorParameters(aggregator_type=aggregator),
+            max=StatisticsCollectorParameters(aggregator_type=aggregator),
         )
-    with pytest.raises(ParameterError, match=r"clipping_value=None and max\.clipping_value=3\.0 differ"):
+    with pytest.raises(ParameterError, match=rf"clipping_value=None and max\.clipping_value=3\.0 differ, but {name}"):
         RangeEstimatorParameters(
-            min=histogram,
-            max=StatisticsCollectorParameters(StatisticsType.RAW, AggregatorType.HISTOGRAM, clipping_value=3.0),
+            min=joint, max=StatisticsCollectorParameters(StatisticsType.RAW, aggregator, clipping_value=3.0)
         )
+
+
+def test_two_aggregators_of_the_distribution_do_not_go_together() -> None:
+    branches = [StatisticsCollectorParameters(StatisticsType.RAW, a) for a in (AggregatorType.MSE, AggregatorType.AUTO)]
+    with pytest.raises(ParameterError, match=r"max has .*AUTO.*, but MSE finds both bounds together"):
+        RangeEstimatorParameters(*branches)
+    with pytest.raises(ParameterError, match=r"RAW on min and max|HISTOGRAM finds both bounds"):
+        RangeEstimatorParameters(min=StatisticsCollectorParameters(StatisticsType.RAW))
 
 
 def test_a_branch_of_another_class_is_refused() -> None:
@@ -69,13 +81,13 @@ def test_presets_do_not_change_under_their_users() -> None:
     assert RangeEstimatorParametersSet.MINMAX.min.statistics_type is StatisticsType.MIN
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESETS + OF_DISTRIBUTION)
 def test_presets_copy_pickle_and_compare(name: str) -> None:
     params = getattr(RangeEstimatorParametersSet, name)
     assert params == getattr(RangeEstimatorParametersSet, name)
     assert copy.deepcopy(params) == params
     assert pickle.loads(pickle.dumps(params)) == params
-    assert params.is_histogram == (name == "HISTOGRAM")
+    assert params.is_histogram == (name in OF_DISTRIBUTION)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +122,10 @@ def test_partial_parameters_override_field_by_field() -> None:
     assert user == before
 
 
-def test_histogram_per_channel_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ParameterError, match=r"HISTOGRAM estimates one range per tensor.*per_channel=False"):
-        resolve(RangeEstimatorParametersSet.HISTOGRAM, is_weight=True, per_channel=True)
+@pytest.mark.parametrize("name", OF_DISTRIBUTION)
+def test_one_range_per_tensor_is_refused_per_channel_with_the_remedy(name: str) -> None:
+    with pytest.raises(ParameterError, match=rf"{name} estimates one range per tensor.*per_channel=False"):
+        resolve(getattr(RangeEstimatorParametersSet, name), is_weight=True, per_channel=True)
 
 
 def test_parameters_broken_after_construction_are_found_before_use() -> None:

@@ -189,9 +189,7 @@ def test_half_range_weights_stay_within_64() -> None:
         assert np.abs(levels.astype(np.int16)).max() >= 63
 
 
-@pytest.mark.parametrize(
-    "name", ["MINMAX", "MEAN_MINMAX", "MEDIAN_MINMAX", "MEAN_NO_OUTLIERS_MINMAX", "MEAN_QUANTILE", "HISTOGRAM"]
-)
+@pytest.mark.parametrize("name", [name for name in vars(RangeEstimatorParametersSet) if name.isupper()])
 @pytest.mark.parametrize("preset", list(QuantizationPreset))
 def test_every_range_estimator(name: str, preset: QuantizationPreset) -> None:
     data = images(12)

@@ -25,15 +25,16 @@ from quantstats.statistics import Column, RangeEstimator, SampleTable, range_fro
 
 S, A = StatisticsType, AggregatorType
 
+OF_DISTRIBUTION = (A.HISTOGRAM, A.MSE, A.ENTROPY, A.PERCENTILE, A.AUTO)
 ESTIMATORS = {
     f"{statistic.name}/{aggregator.name}": RangeEstimatorParameters(
         StatisticsCollectorParameters(statistic, aggregator, quantile_outlier_prob=0.1),
         StatisticsCollectorParameters(statistic, aggregator, quantile_outlier_prob=0.1),
     )
     for statistic, aggregator in itertools.product(S, A)
-    if (statistic is S.RAW) == (aggregator is A.HISTOGRAM)
+    if (statistic is S.RAW) == (aggregator in OF_DISTRIBUTION)
 }
-BY_ROWS = [name for name in ESTIMATORS if "HISTOGRAM" not in name]
+BY_ROWS = [name for name in ESTIMATORS if not name.startswith("RAW")]
 MINMAX = RangeEstimatorParametersSet.MINMAX
 
 

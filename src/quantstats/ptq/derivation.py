@@ -12,6 +12,7 @@ from quantstats.parameters import QuantizationMode
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.identity import model_hash
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
+from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters
 from quantstats.statistics.calibration import CalibrationStatistics
 
@@ -24,14 +25,14 @@ class _FromStatistics:
     quantizer: ActivationQuantizer
     params: RangeEstimatorParameters | None
 
-    def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:
+    def range(self, *, config: QuantizerConfig | None = None) -> tuple[Array, Array]:
         low, high = self.statistics.range(
             self.quantizer.tensor,
             self.params,
             per_channel=self.quantizer.config.per_channel,
             symmetric=self.quantizer.config.mode is QuantizationMode.SYMMETRIC,
-            num_bits=num_bits,
             strict=True,
+            config=config,
         )
         return low, high
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ from quantstats.statistics import RangeEstimator
 class EstimatesRange(Protocol):
     """What is ready to tell a range: a :class:`~quantstats.statistics.RangeEstimator` after its samples."""
 
-    def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:
-        """Return lower and upper bound."""
+    def range(self, *, config: QuantizerConfig | None = None) -> tuple[Array, Array]:
+        """Return lower and upper bound for a quantizer of that configuration."""
         ...
 
 
@@ -86,7 +87,9 @@ def _quantizer(
     estimator: EstimatesRange, tensor: str, config: QuantizerConfig, axis: int | None, *, half_range: bool
 ) -> Quantizer:
     try:
-        low, high = estimator.range(num_bits=config.num_bits)
+        # Half of the range has the levels of one bit less.
+        written = dataclasses.replace(config, num_bits=config.num_bits - 1) if half_range else config
+        low, high = estimator.range(config=written)
         return quantizer_from_range(low, high, config, half_range, axis=axis)
     except QuantizationError as error:
         raise type(error)(f"tensor {tensor!r}: {error}") from error

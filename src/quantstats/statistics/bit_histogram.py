@@ -99,6 +99,29 @@ class BitHistogram:
         low, high = np.clip((low, high), max(self.minimum, -_GREATEST), min(self.maximum, _GREATEST))
         return low, high, self.counts[keys].astype(np.float64)
 
+    def magnitudes(self, *, negative: bool) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The finite values of one sign without zeros, as counts between neighbouring borders.
+
+        :returns: the upper half of the float32 pattern of the lowest border; borders of the magnitudes in ascending
+            order, [bins + 1]; counts, [bins]. The outermost borders are the least and the greatest magnitude as far as
+            they are known. No bins if there are no such values.
+        """
+        counts = (
+            self.counts[_ZERO_KEYS[0] - 1 : _FIRST_FINITE - 1 : -1]
+            if negative
+            else self.counts[_ZERO_KEYS[1] + 1 : _LAST_FINITE + 1]
+        )
+        occupied = counts != 0
+        if not occupied.any():
+            return 0, np.zeros(1), np.zeros(0)
+        first, last = int(occupied.argmax()) + 1, counts.size - int(occupied[::-1].argmax())
+        with np.errstate(over="ignore"):
+            borders = (np.arange(first, last + 2, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
+        least, greatest = (-self.maximum, -self.minimum) if negative else (self.minimum, self.maximum)
+        borders[-1] = min(borders[-1], greatest, _GREATEST)
+        borders[0] = min(max(borders[0], least), borders[-1])
+        return first, borders, counts[first - 1 : last].astype(np.float64)
+
     def clamped(self, limit: float, dtype: npt.DTypeLike) -> BitHistogram:
         """The histogram of the same values after each was clamped to [-limit, limit], as it would have been counted.
 
@@ -120,6 +143,33 @@ class BitHistogram:
         kernels.bit_histogram(np.array([value]), counts)
         return int(np.argmax(counts))
 
+    def quantile(self, probability: float, *, magnitudes: bool = False) -> float:
+        """The quantile of all counted values (`linear` interpolation), with the values of a bin spread evenly over it.
+
+        At least one value must have been counted. The error is at most the width of the bin.
+
+        :param probability: in [0, 1].
+        :param magnitudes: take the quantile of the absolute values.
+        """
+        counts, least, greatest = self._of_magnitudes() if magnitudes else (self.counts, self.minimum, self.maximum)
+        below = np.cumsum(counts[_FIRST_FINITE : _LAST_FINITE + 1], dtype=np.float64)
+        rank = probability * (float(below[-1]) - 1)
+        # The value with rank k of n in a bin lies in the middle of the bin's part k.
+        index = int(np.searchsorted(below, rank, side="right"))
+        key = index + _FIRST_FINITE
+        if key in _ZERO_KEYS:
+            return min(max(0.0, least), greatest)
+        low, high = (float(edge[0]) for edge in _bin_edges(np.array([key])))
+        low, high = max(low, least), min(high, greatest)
+        count = float(counts[key])
+        share = (rank - (float(below[index]) - count) + 0.5) / count
+        return low + (high - low) * min(share, 1.0)
+
+    def _of_magnitudes(self) -> tuple[npt.NDArray[np.uint64], float, float]:
+        counts = np.zeros_like(self.counts)
+        counts[0x8000:] = self.counts[0x8000:] + self.counts[0x7FFF::-1]
+        return counts, 0.0, max(-self.minimum, self.maximum)
+
     def quantile_bounds(self, probability: float, *, magnitudes: bool = False) -> tuple[float, float]:
         """Between which values the quantile of all counted values lies (`linear` interpolation), from its bins' edges.
 
@@ -128,11 +178,7 @@ class BitHistogram:
         :param probability: in [0, 1].
         :param magnitudes: take the quantile of the absolute values.
         """
-        counts, low, high = self.counts, self.minimum, self.maximum
-        if magnitudes:
-            counts = np.zeros_like(self.counts)
-            counts[0x8000:] = self.counts[0x8000:] + self.counts[0x7FFF::-1]
-            low, high = 0.0, max(-self.minimum, self.maximum)
+        counts, low, high = self._of_magnitudes() if magnitudes else (self.counts, self.minimum, self.maximum)
         below = np.cumsum(counts)
         rank = probability * (int(below[-1]) - 1)
         lower, upper = np.searchsorted(below, [math.floor(rank), math.ceil(rank)], side="right")

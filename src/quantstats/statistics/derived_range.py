@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantstats.errors import DataError, ParameterError
+from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import (
     AggregatorType,
     RangeEstimatorParameters,
@@ -20,7 +21,7 @@ from quantstats.statistics.aggregation import aggregate
 from quantstats.statistics.bit_histogram import BitHistogram
 from quantstats.statistics.column import Column, columns_of
 from quantstats.statistics.columnar_table import ColumnarTable
-from quantstats.statistics.histogram_search import BINS, least_error_range
+from quantstats.statistics.distribution_range import distribution_range, quantizer_config
 from quantstats.statistics.reduction import clamp
 from quantstats.statistics.tensor_statistics import TensorStatistics
 
@@ -41,7 +42,7 @@ class DerivedRange:
     It unpacks as a pair: ``low, high = statistics.range(...)``.
 
     :param low: lower bound: float32, or float64 for float64 samples, of the tensor's rank with size 1 but along the
-        channel axis. 0-d for HISTOGRAM.
+        channel axis. 0-d for HISTOGRAM, MSE, ENTROPY, PERCENTILE and AUTO.
     :param high: upper bound, likewise.
     :param low_error: the largest possible distance of `low` from the exact value; 0 where `low` is exact, to the bit.
     :param high_error: the same of `high`.
@@ -70,16 +71,19 @@ def derive_range(
     symmetric: bool,
     num_bits: int,
     strict: bool,
+    config: QuantizerConfig | None = None,
 ) -> DerivedRange:
     """The range that a `RangeEstimator` with complete `params` gives for the samples in `tensor`.
 
+    :param config: all of the quantizer that is to follow, in place of `num_bits`; of the mode that `symmetric` says.
     :raises DataError: no sample was collected.
-    :raises ParameterError: the statistics do not hold what the parameters need.
+    :raises ParameterError: the statistics do not hold what the parameters need, or `config` is of another mode.
     """
+    quantizer = quantizer_config(config, num_bits=num_bits, symmetric=symmetric)
     if tensor.dtype is None:
         raise DataError("a range needs at least one sample and none was collected; give calibration data")
     if params.is_histogram:
-        return _search_histogram(tensor, params.min.clipping_value, num_bits=num_bits, symmetric=symmetric)
+        return _from_histogram(tensor, params, quantizer)
     table, shape = tensor.table, [1] * (tensor.rank or 0)
     if per_channel:
         if tensor.channel_table is None or tensor.channel_axis is None:
@@ -99,18 +103,13 @@ def derive_range(
     return DerivedRange(bounds[0], bounds[1], errors[0], errors[1])
 
 
-def _search_histogram(tensor: TensorStatistics, limit: float | None, *, num_bits: int, symmetric: bool) -> DerivedRange:
-    histogram = tensor.histogram
+def _from_histogram(
+    tensor: TensorStatistics, params: RangeEstimatorParameters, config: QuantizerConfig
+) -> DerivedRange:
+    histogram, limit = tensor.histogram, params.min.clipping_value
     if limit is not None and max(-histogram.minimum, histogram.maximum) > limit:
         histogram = histogram.clamped(limit, np.float64 if tensor.dtype == "float64" else np.float32)
-    low, high = least_error_range(
-        histogram.uniform(BINS, with_zeros=False),
-        histogram.minimum,
-        histogram.maximum,
-        num_bits=num_bits,
-        symmetric=symmetric,
-    )
-    return DerivedRange(np.asarray(low, np.float32), np.asarray(high, np.float32))
+    return DerivedRange(*distribution_range(histogram, params, config))
 
 
 def _aggregate(matrix: Array, branch: StatisticsCollectorParameters) -> Array:

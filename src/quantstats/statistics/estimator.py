@@ -12,11 +12,12 @@ import numpy.typing as npt
 from quantstats import kernels
 from quantstats._validation import check_bool, check_num_bits
 from quantstats.errors import DataError, ParameterError
+from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters, StatisticsType, resolve
 from quantstats.statistics.aggregation import aggregate, check_poolable, pool
 from quantstats.statistics.bit_histogram import BitHistogram
 from quantstats.statistics.column import columns_of
-from quantstats.statistics.histogram_search import BINS, least_error_range
+from quantstats.statistics.distribution_range import distribution_range, quantizer_config
 from quantstats.statistics.reduction import (
     SampleReducer,
     as_sample,
@@ -45,7 +46,7 @@ def range_from_table(
 ) -> tuple[Array, Array]:
     """Lower and upper bound, from a table that has the columns of `params` (see `columns_of`).
 
-    :param params: complete parameters of another estimator than HISTOGRAM.
+    :param params: complete parameters of an estimator that does not need the distribution of all values.
     :returns: arrays of the shape of a reduced sample, with size 1 at the aggregated axes.
     :raises DataError: the table is empty.
     :raises ParameterError: the table lacks a column.
@@ -76,10 +77,10 @@ class RangeEstimator:
         the samples and must be among them, axis k is axis k - 1 of a sample. With ``(0, 1)``, and 0 not among the
         reduction axes, each item of a batch is a sample of its own.
     :param symmetric: whether the range is for a symmetric quantizer: a max branch that asks for MAX takes ABS_MAX, and
-        HISTOGRAM searches symmetric ranges.
+        those that look at the distribution of all values search symmetric ranges.
     :raises ParameterError: a parameter is invalid.
 
-    HISTOGRAM always looks at all values of a tensor together and does not use the axes.
+    HISTOGRAM, MSE, ENTROPY, PERCENTILE and AUTO look at all values of a tensor together and do not use the axes.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -222,24 +223,25 @@ class RangeEstimator:
         self._known = None
         self._num_samples += other._num_samples
 
-    def range(self, *, num_bits: int = 8) -> tuple[Array, Array]:
+    def range(self, *, num_bits: int = 8, config: QuantizerConfig | None = None) -> tuple[Array, Array]:
         """Lower and upper bound: float32 arrays (float64 for float64 samples) of the shape of a reduced sample, with
-        size 1 at the aggregated axes. 0-d for HISTOGRAM.
+        size 1 at the aggregated axes. 0-d for HISTOGRAM, MSE, ENTROPY, PERCENTILE and AUTO.
 
-        :param num_bits: the bit width whose error HISTOGRAM minimises; other estimators do not depend on it.
+        :param num_bits: the bit width of the quantizer, whose error HISTOGRAM, MSE, ENTROPY and AUTO minimise; other
+            estimators do not depend on it.
+        :param config: all of the quantizer, in place of `num_bits`; its mode must be what `symmetric` says.
         :raises DataError: no sample was taken in.
+        :raises ParameterError: `config` is of another mode.
         """
         check_num_bits("RangeEstimator.range", "num_bits", num_bits)
+        quantizer = quantizer_config(config, num_bits=num_bits, symmetric=self._symmetric)
         if self._histogram is None:
             return range_from_table(
                 self._table, self._params, aggregation_axes=self._aggregation_axes, symmetric=self._symmetric
             )
         if not self._num_samples:
             raise DataError("a range needs at least one sample and none was collected; give calibration data")
-        minimum, maximum = self._histogram.minimum, self._histogram.maximum
-        counts = self._histogram.uniform(BINS, with_zeros=False)
-        low, high = least_error_range(counts, minimum, maximum, num_bits=num_bits, symmetric=self._symmetric)
-        return np.asarray(low, np.float32), np.asarray(high, np.float32)
+        return distribution_range(self._histogram, self._params, quantizer)
 
     def _settings(self) -> tuple[RangeEstimatorParameters, tuple[int, ...] | None, tuple[int, ...], bool]:
         return self._params, self._reduction_axes, self._aggregation_axes, self._symmetric

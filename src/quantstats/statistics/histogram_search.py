@@ -68,7 +68,7 @@ class _BoundaryIntegral:
         self._width = width = (maximum - minimum) / bins
         self._total = float(counts.sum())
         below = np.concatenate([[0.0], np.cumsum(counts)])
-        # In bins from the minimum: G at the lower edge of each bin, with a row before the first and one behind the last.
+        # In bins from the minimum: G at the lower edge of each bin, with rows before the first and behind the last.
         integral = np.concatenate([[0.0], np.cumsum((below[:-1] + below[1:]) / 2)])
         self._integral = np.concatenate([[0.0], integral])
         self._below = np.concatenate([[0.0], below])
