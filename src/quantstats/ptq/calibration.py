@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from quantstats.adapters.protocol import Array, Extrema, ModelAdapter, ReducingAdapter, Sample
 from quantstats.errors import ModelError, NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
+from quantstats.ptq.bias_correction.means import InputMean
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
 from quantstats.ptq.progress import Progress, silent
@@ -26,6 +28,7 @@ def observe(
     params: RangeEstimatorParameters | None = None,
     batchwise: bool = False,
     inplace: bool = False,
+    means: Mapping[str, InputMean] = MappingProxyType({}),
     progress: Progress = silent,
     total: int | None = None,
 ) -> Mapping[str, RangeEstimator]:
@@ -41,6 +44,7 @@ def observe(
     :param batchwise: Treat each item of axis 0 as a sample of its own.
     :param inplace: Let the framework reduce the activations of which only extrema are needed, if the adapter can, so
         that they are not handed out. The estimators end up with the same bits.
+    :param means: What collects the mean of each channel besides, by tensor. These tensors are always handed out.
     :param progress: Called before the first and after every sample.
     :param total: Number of samples to expect, as far as it is known.
     :return: An estimator for each :attr:`ActivationQuantizer.tensor` that is not a constant.
@@ -53,10 +57,14 @@ def observe(
     reducing = adapter if inplace and isinstance(adapter, ReducingAdapter) else None
     if reducing is not None:
         for tensor, quantizer in observed.items():
+            if tensor in means:
+                continue
             estimator = _reducible(graph, quantizer, params, batchwise)
             if estimator is not None:
                 estimators[tensor], reduced[tensor] = estimator, estimator.reduction_axes
-    taps = tuple(tensor for tensor in observed if tensor not in reduced)
+    # In topological order, so that an error names where NaN begins.
+    watched = sorted({*observed, *means}, key=_positions(graph).__getitem__)
+    taps = tuple(tensor for tensor in watched if tensor not in reduced)
     progress(0, total, len(observed))
     for index, sample in enumerate(samples):
         values, extrema = _run(adapter, reducing, sample, taps, reduced)
@@ -65,20 +73,28 @@ def observe(
             # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
             values = {**values, **adapter.run(sample, suspect)}
         for tensor, value in values.items():
-            if tensor not in estimators:
+            if tensor in observed and tensor not in estimators:
                 estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
         try:
-            for tensor in observed:  # in topological order, so that an error names where NaN begins
-                if tensor in values:
-                    estimators[tensor].update(values[tensor])
-                else:
+            for tensor in watched:
+                if tensor not in values:
                     estimators[tensor].update_extrema(extrema[tensor].minimum, extrema[tensor].maximum)
+                elif tensor in observed:
+                    estimators[tensor].update(values[tensor])
+                if tensor in means:
+                    means[tensor].update(values[tensor])
         except NonFiniteError as error:
             raise NonFiniteError(_non_finite(graph, tensor, values[tensor], index)) from error
         except QuantizationError as error:
             raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
         progress(index + 1, total, len(observed))
     return estimators
+
+
+def _positions(graph: QuantizationGraph) -> Mapping[str, int]:
+    """Where in topological order each activation is computed."""
+    computed = (tensor for operation in graph for tensor in operation.outputs)
+    return {tensor: index for index, tensor in enumerate((*graph.inputs, *computed))}
 
 
 def _reducible(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantstats._validation import check_count, check_instance, check_member
-from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
+from quantstats.advanced_parameters import AdvancedQuantizationParameters
 from quantstats.errors import ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 
@@ -37,11 +37,6 @@ def check_parameters(
             "generation: use TargetDevice.ANY or TargetDevice.CPU"
         )
     check_count(owner, "subset_size", subset_size, least=1)
-    if advanced.bias_correction_params != AdvancedBiasCorrectionParameters():
-        raise ParameterError(
-            "AdvancedQuantizationParameters.bias_correction_params is set, but biases are not corrected here; "
-            "leave it at its default"
-        )
     if advanced.backend_params:
         raise ParameterError(
             f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, but "

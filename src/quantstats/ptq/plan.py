@@ -97,6 +97,17 @@ class QuantizationPlan:
     decisions: Mapping[str, Decision]
     biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantizationPlan):
+            return NotImplemented
+        return (
+            (self.activations, self.weights, self.decisions) == (other.activations, other.weights, other.decisions)
+            and self.biases.keys() == other.biases.keys()
+            and all(np.array_equal(bias, other.biases[name]) for name, bias in self.biases.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     def with_biases(self, biases: Mapping[str, NDArray[Any]]) -> QuantizationPlan:
         """Return the plan with new biases in addition to those that it has.
 

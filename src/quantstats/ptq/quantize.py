@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from quantstats._validation import check_instance
+from quantstats._validation import check_bool, check_instance
 from quantstats.adapters import adapter_for
-from quantstats.adapters.protocol import ModelAdapter
-from quantstats.advanced_parameters import AdvancedQuantizationParameters
+from quantstats.adapters.protocol import ModelAdapter, Sample
+from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
 from quantstats.errors import DataError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.ptq.bias_correction import InputMean, channel_mean_taps, correct_fast, correct_full
 from quantstats.ptq.calibration import observe
 from quantstats.ptq.checks import check_parameters
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.derivation import derive_ranges
 from quantstats.ptq.estimators import check_estimators
+from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.placement import place
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.progress import Progress, reporting
 from quantstats.ptq.ranges import fill_ranges
 from quantstats.statistics.calibration import CalibrationStatistics
+
+_logger = logging.getLogger(__name__)
 
 
 def quantize(
@@ -31,6 +36,7 @@ def quantize(
     preset: QuantizationPreset | None = None,
     target_device: TargetDevice = TargetDevice.ANY,
     subset_size: int = 300,
+    fast_bias_correction: bool = True,
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
@@ -42,16 +48,20 @@ def quantize(
     :param model: For ONNX a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``; else an object that is a
         :class:`~quantstats.adapters.protocol.ModelAdapter`.
     :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples. May be left out,
-        and is not read, where `statistics` are given.
+        and is not read, where `statistics` are given and biases are not corrected fully.
     :param preset: ``performance`` (all symmetric) or ``mixed`` (asymmetric activations); ``None`` takes ``mixed`` for
         transformers, else ``performance``.
     :param target_device: ANY or CPU.
     :param subset_size: The largest number of samples to read. Data may end earlier.
+    :param fast_bias_correction: How biases make up for the mean error of quantization, unless
+        `advanced_parameters` disable it. True: for each operation by itself, from the mean of its input. False: from
+        the outputs of the quantized model on the first fifth of `subset_size` samples, which takes account of clipped
+        activations and of what earlier operations left, and about two more runs of the model on each of them.
     :param model_type: ``ModelType.TRANSFORMER`` for models with attention blocks.
     :param ignored_scope: Operations that stay in floating point.
-    :param advanced_parameters: Overflow fix, quantization parameters, range estimators.
+    :param advanced_parameters: Overflow fix, quantization parameters, range estimators, bias correction.
     :param statistics: What :func:`calibrate` collected of this model. Ranges are derived from it, to the bit as from
-        the data themselves, and the model is not run.
+        the data themselves, and the model is not run, except for a full bias correction.
     :param progress: A callback, or whether to show a bar on the terminal.
     :return: The quantized model, in the same form (an ``onnx.ModelProto`` for a path).
     :raises ParameterError: if a parameter has a value that cannot be honoured.
@@ -73,6 +83,7 @@ def quantize(
         preset=preset,
         target_device=target_device,
         subset_size=subset_size,
+        fast_bias_correction=fast_bias_correction,
         model_type=model_type,
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
@@ -89,6 +100,7 @@ def make_plan(
     preset: QuantizationPreset | None = None,
     target_device: TargetDevice = TargetDevice.ANY,
     subset_size: int = 300,
+    fast_bias_correction: bool = True,
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
@@ -110,8 +122,16 @@ def make_plan(
         advanced=advanced,
         target_device=target_device,
     )
+    check_bool("quantize", "fast_bias_correction", fast_bias_correction)
+    corrects = not advanced.disable_bias_correction
+    fast, full = corrects and fast_bias_correction, corrects and not fast_bias_correction
     if statistics is not None:
         check_instance("quantize", "statistics", statistics, CalibrationStatistics)
+        if full and calibration_dataset is None:
+            raise DataError(
+                "fast_bias_correction=False runs the quantized model, so statistics alone do not do; give "
+                "calibration_dataset too, or leave fast_bias_correction=True"
+            )
     elif calibration_dataset is None:
         raise DataError("there is nothing to calibrate with; give calibration_dataset, or statistics from calibrate()")
     graph = adapter.graph()
@@ -127,6 +147,9 @@ def make_plan(
     )
     check_estimators(plan, advanced)
     weight_params = advanced.weights_range_estimator_params
+    bias_params = advanced.bias_correction_params
+    # A fifth as many samples, as nncf has it: means need fewer than extrema do.
+    bias_samples = max(1, subset_size // 5)
     if statistics is not None:
         derived = derive_ranges(
             adapter,
@@ -136,22 +159,73 @@ def make_plan(
             params=advanced.activations_range_estimator_params,
             batchwise=advanced.batchwise_statistics,
         )
-        return fill_ranges(plan, graph, adapter, derived, weight_params=weight_params)
+        plan = fill_ranges(plan, graph, adapter, derived, weight_params=weight_params)
+        if full:
+            samples = Dataset.of(calibration_dataset).samples(graph, bias_samples)
+            return correct_full(adapter, graph, plan, samples, params=bias_params).plan
+        if fast:
+            return _corrected_from_statistics(adapter, graph, plan, statistics, bias_params)
+        return plan
     dataset = Dataset.of(calibration_dataset)
     batchwise = advanced.batchwise_statistics
     if batchwise is None:
         batchwise = dataset.batch_size > 1
+    means: dict[str, InputMean] = {}
+    if fast:
+        taps = channel_mean_taps(graph, plan, apply_for_all_nodes=bias_params.apply_for_all_nodes)
+        means = {tensor: InputMean(tensor, axis, batchwise=batchwise) for tensor, axis in taps.items()}
+    kept: list[Sample] = []
     known = dataset.length_hint()
     with reporting(progress) as report:
         estimators = observe(
             adapter,
             graph,
             plan,
-            dataset.samples(graph, subset_size),
+            _keeping(dataset.samples(graph, subset_size), kept, bias_samples if full else 0),
             params=advanced.activations_range_estimator_params,
             batchwise=batchwise,
             inplace=advanced.inplace_statistics,
+            means=means,
             progress=report,
             total=None if known is None else min(known, subset_size),
         )
-    return fill_ranges(plan, graph, adapter, estimators, weight_params=weight_params)
+    plan = fill_ranges(plan, graph, adapter, estimators, weight_params=weight_params)
+    if full:
+        return correct_full(adapter, graph, plan, kept, params=bias_params).plan
+    if fast:
+        found = {tensor: collected.mean() for tensor, collected in means.items()}
+        return correct_fast(adapter, graph, plan, found, params=bias_params).plan
+    return plan
+
+
+def _keeping(samples: Iterable[Sample], kept: list[Sample], count: int) -> Iterator[Sample]:
+    """Hand on samples, and keep copies of the first: data may come only once, in arrays that are used again."""
+    for sample in samples:
+        if len(kept) < count:
+            kept.append({name: value.copy() for name, value in sample.items()})
+        yield sample
+
+
+def _corrected_from_statistics(
+    adapter: ModelAdapter[Any],
+    graph: QuantizationGraph,
+    plan: QuantizationPlan,
+    statistics: CalibrationStatistics,
+    params: AdvancedBiasCorrectionParameters,
+) -> QuantizationPlan:
+    taps = channel_mean_taps(graph, plan, apply_for_all_nodes=params.apply_for_all_nodes)
+    found = {
+        tensor: statistics.channel_mean(tensor)
+        for tensor, axis in taps.items()
+        if statistics.channel_means.get(tensor) == axis
+    }
+    if len(found) < len(taps):
+        lacking = next(tensor for tensor in taps if tensor not in found)
+        _logger.warning(
+            "the statistics lack the channel means of %d of %d tensors, such as %r, so the biases of the operations that "
+            "read them stay as they are; calibrate again, or set disable_bias_correction=True",
+            len(taps) - len(found),
+            len(taps),
+            lacking,
+        )
+    return correct_fast(adapter, graph, plan, found, params=params).plan

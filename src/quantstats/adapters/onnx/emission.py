@@ -22,6 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quantstats import __version__
+from quantstats.adapters.onnx.biases import set_biases
 from quantstats.adapters.onnx.cleanup import CleanModel
 from quantstats.adapters.onnx.decomposed import is_constant
 from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quantize_constant, stored_levels
@@ -74,6 +75,7 @@ class _Emission:
         self._opset = self._graph.opset_imports[""]
         self._tensor_names = UniqueNames(tensor_names(self._graph))
         self._node_names = UniqueNames(node_names(self._graph))
+        set_biases(self._graph, plan.biases, tensor_names=self._tensor_names, node_names=self._node_names)
         self._nodes = {node.name: node for node in self._graph if node.name}
         self._captured = {name: captured_tensors(node) for name, node in self._nodes.items()}
         self._values = {value.name: value for value in self._graph.inputs if value.name}

@@ -102,7 +102,8 @@ def _with_weight(
             axis = operator.weight_axis(node, len(value.const_value.shape))
         weight = Weight(tensor=_name(value), operand=position, channel_axis=axis)
     if operator.bias is None:
-        return operator.kind, weight, _added_bias(node), activations
+        added = added_bias(node)
+        return operator.kind, weight, None if added is None else _name(added), activations
     bias = node.inputs[operator.bias] if len(node.inputs) > operator.bias else None
     if bias is None:
         return operator.kind, weight, None, activations
@@ -112,7 +113,7 @@ def _with_weight(
     return operator.kind, weight, _name(bias), activations
 
 
-def _added_bias(node: ir.Node) -> str | None:
+def added_bias(node: ir.Node) -> ir.Value | None:
     """The constant vector that the one reader of a MatMul adds."""
     output = node.outputs[0]
     uses = list(output.uses())
@@ -122,7 +123,7 @@ def _added_bias(node: ir.Node) -> str | None:
     if other is None or not is_constant(other) or other.shape is None:
         return None
     sizes = other.shape.numpy()
-    return _name(other) if sizes and sizes[-1] > 1 and all(size == 1 for size in sizes[:-1]) else None
+    return other if sizes and sizes[-1] > 1 and all(size == 1 for size in sizes[:-1]) else None
 
 
 def _input_channel_axis(node: ir.Node, operator: Operator, weight: Weight | None) -> int | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from quantstats.adapters.onnx.biases import set_biases
 from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, CleanModel
 from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.loading import constant_bytes
+from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.part import extract_part, restrict_plan
 from quantstats.adapters.onnx.runtime import Session
 from quantstats.adapters.onnx.scratch import ScratchDirectory
@@ -56,7 +59,11 @@ class OnnxRunnable:
             return
         part = clean
         if self._inputs != model_inputs or tuple(self._names) != model_outputs:
-            extracted = extract_part(clean, self._inputs, tuple(self._names))
+            if plan is not None and plan.biases:
+                # Before the cut, which may part a matrix product from the addition of its bias.
+                part = _with_biases(clean, plan)
+                plan = dataclasses.replace(plan, biases={})
+            extracted = extract_part(part, self._inputs, tuple(self._names))
             part = extracted.clean
             self._names.update(extracted.computed)
             if plan is not None:
@@ -104,3 +111,12 @@ class OnnxRunnable:
             values = self._session.run(list(self._names.values()), feeds)
             found.update((name, values[internal]) for name, internal in self._names.items())
         return {name: found[name] for name in self._outputs}
+
+
+def _with_biases(clean: CleanModel, plan: QuantizationPlan) -> CleanModel:
+    model = clean.model.clone()
+    graph = model.graph
+    set_biases(
+        graph, plan.biases, tensor_names=UniqueNames(tensor_names(graph)), node_names=UniqueNames(node_names(graph))
+    )
+    return dataclasses.replace(clean, model=model)
