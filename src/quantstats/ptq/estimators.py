@@ -11,8 +11,8 @@ from quantstats.range_estimator import resolve
 def check_estimators(plan: QuantizationPlan, advanced: AdvancedQuantizationParameters) -> None:
     """Refuse a range estimator that a place of the plan cannot have, before any data is read.
 
-    :raises ParameterError: if an estimator of one range per tensor, such as HISTOGRAM, is asked for where there is a range
-        per channel; the message names the field.
+    :raises ParameterError: if an estimator of one range per tensor, such as HISTOGRAM, is asked for where there is a
+        range per channel; the message names the field.
     """
     for field, is_weight, quantizers in (
         ("activations_range_estimator_params", False, plan.activations),
