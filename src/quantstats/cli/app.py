@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from quantstats.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 from quantstats.cli import INTERRUPTED, missing_extra
-from quantstats.errors import QuantizationError
+from quantstats.errors import ParameterError, QuantizationError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 
@@ -38,6 +38,10 @@ class RangeEstimatorName(str, Enum):
     MEAN_NO_OUTLIERS_MINMAX = "mean_no_outliers_minmax"
     MEAN_QUANTILE = "mean_quantile"
     HISTOGRAM = "histogram"
+    MSE = "mse"
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    AUTO = "auto"
 
     @property
     def parameters(self) -> RangeEstimatorParameters:
@@ -51,14 +55,11 @@ _ESTIMATORS = ", ".join(name.value for name in RangeEstimatorName)
 
 # Options that several commands have.
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The fp32 ONNX model.")]
-_Data = Annotated[
-    Path,
-    typer.Option(
-        metavar="DATA",
-        help="Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory of "
-        "such files. Axis 0 counts the samples.",
-    ),
-]
+_SAMPLES = (
+    "Samples: an .npz with an array per model input, an .npy for a model with one input, or a directory of such files. "
+    "Axis 0 counts the samples."
+)
+_Data = Annotated[Path, typer.Option(metavar="DATA", help=_SAMPLES)]
 _BatchSize = Annotated[
     int | None,
     typer.Option(min=1, help="Samples in one run. Default: what the model fixes, else 1.", show_default=False),
@@ -66,6 +67,23 @@ _BatchSize = Annotated[
 _Family = Annotated[
     ModelType | None, typer.Option(case_sensitive=False, help="Family of the model.", show_default=False)
 ]
+
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="Statistics that `calibrate` or `merge` wrote.")]
+_Json = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Write the result as JSON; - writes it to standard output, not the table."),
+]
+_Estimators = Annotated[
+    list[RangeEstimatorName] | None,
+    typer.Option(
+        case_sensitive=False,
+        metavar="NAME",
+        help=f"A range estimator: {_ESTIMATORS}. Repeatable.",
+        show_default=False,
+    ),
+]
+_Tolerance = Annotated[float, typer.Option(min=0.0, metavar="SHARE", help="Share of a range's width that matters.")]
 
 
 @app.callback()
@@ -76,8 +94,19 @@ def quantstats() -> None:
 @app.command(no_args_is_help=True)
 def quantize(
     model: _Model,
-    data: _Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where the int8 model goes.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help=f"{_SAMPLES} Either these or --statistics.", show_default=False),
+    ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Statistics that `calibrate` wrote, in place of --data: the model is not calibrated again.",
+            show_default=False,
+        ),
+    ] = None,
     test_data: Annotated[
         Path | None,
         typer.Option(
@@ -176,6 +205,7 @@ def quantize(
             model=model,
             data=data,
             output=output,
+            statistics=statistics,
             test_data=test_data,
             labels=labels,
             preset=preset,
@@ -266,6 +296,125 @@ def merge(
         statistics = run_merge(files, output, skip_duplicates=skip_duplicates, overwrite=overwrite)
         if not quiet:
             typer.echo(f"{output}: {len(statistics.taps)} tensors, {statistics.num_samples} runs of the model")
+
+
+@app.command(no_args_is_help=True)
+def inspect(
+    file: _File,
+    what_if: Annotated[
+        bool,
+        typer.Option(
+            "--what-if",
+            help="Predict the error of every range estimator and bit width instead, without running anything.",
+        ),
+    ] = False,
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show this tensor alone, and how its range grew. Repeatable."),
+    ] = None,
+    range_estimator: _Estimators = None,
+    bits: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Bit width for --what-if. Repeatable. Default: 8, 6 and 4.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        QuantizationPreset | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Scheme for --what-if: symmetric (performance) or asymmetric (mixed). Default: performance.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: _Tolerance = 0.05,
+    confidence: Annotated[float, typer.Option(metavar="SHARE", help="Confidence of the bootstrap intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    json: _Json = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Say whether the samples were enough: how the range of every tensor depends on which samples there were.
+
+    Example: quantstats inspect model.stats.safetensors
+    """
+    with _exit_status():
+        from quantstats.cli.inspect import InspectJob, WhatIfJob, run_inspection, run_what_if
+        from quantstats.statistics.what_if import DEFAULT_NUM_BITS
+
+        if what_if:
+            shown, document = run_what_if(
+                WhatIfJob(
+                    file=file,
+                    estimators={name.value: name.parameters for name in range_estimator or RangeEstimatorName},
+                    tensors=tensor or (),
+                    num_bits=bits or DEFAULT_NUM_BITS,
+                    preset=preset or QuantizationPreset.PERFORMANCE,
+                )
+            )
+        else:
+            chosen = range_estimator or [RangeEstimatorName.MEAN_MINMAX]
+            if len(chosen) > 1 or bits or preset:
+                raise ParameterError(
+                    "several estimators, --bits and --preset go with --what-if; inspect one estimator at a time"
+                )
+            shown, document = run_inspection(
+                InspectJob(
+                    file=file,
+                    estimator=(chosen[0].value, chosen[0].parameters),
+                    tensors=tensor or (),
+                    tolerance=tolerance,
+                    confidence=confidence,
+                    seed=seed,
+                )
+            )
+        _show(shown, document, json=json, overwrite=overwrite)
+
+
+@app.command(no_args_is_help=True)
+def compare(
+    first: _File,
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="Statistics to compare them with.")],
+    range_estimator: _Estimators = None,
+    preset: Annotated[
+        QuantizationPreset,
+        typer.Option(case_sensitive=False, help="Scheme: symmetric (performance) or asymmetric (mixed)."),
+    ] = QuantizationPreset.PERFORMANCE,
+    tolerance: _Tolerance = 0.05,
+    json: _Json = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Say what differs between two calibrations. Exit status 1 if tensors do, or ranges by more than the tolerance.
+
+    Example: quantstats compare january.safetensors february.safetensors --tolerance 0.1
+    """
+    with _exit_status():
+        from quantstats.cli.compare import CompareJob, run_comparison
+        from quantstats.report.comparison import comparison_to_dict, render_comparison
+
+        found = run_comparison(
+            CompareJob(
+                first=first,
+                second=second,
+                estimators={name.value: name.parameters for name in range_estimator or RangeEstimatorName},
+                preset=preset,
+                tolerance=tolerance,
+            )
+        )
+        shown = render_comparison(found, names=(str(first), str(second)))
+        document = {"first": str(first), "second": str(second), **comparison_to_dict(found)}
+        _show(shown, document, json=json, overwrite=overwrite)
+    if not found.agree:
+        raise typer.Exit(1)
+
+
+def _show(shown: RenderableType, document: Mapping[str, Any], *, json: str | None, overwrite: bool) -> None:
+    """Print a result, or write it as JSON; both if the JSON goes to a file."""
+    from quantstats.cli.inspect import to_json, write_json
+
+    if json == "-":
+        typer.echo(to_json(document), nl=False)
+        return
+    if json is not None:
+        write_json(document, Path(json), overwrite=overwrite)
+    Console().print(shown)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, T
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.graph import Tensor
 from quantstats.ptq.plan import QuantizationPlan
+from quantstats.ptq.progress import Progress
 from quantstats.ptq.quantize import make_plan
 from quantstats.report.evaluation import Evaluation, evaluate
 from quantstats.report.latency import measure_latency
@@ -36,6 +37,7 @@ from quantstats.report.summary import (
     summarize_operations,
     to_dict,
 )
+from quantstats.statistics import CalibrationStatistics
 
 Array = NDArray[Any]
 
@@ -48,9 +50,11 @@ class QuantizeJob:
     """What the command line asks for. Paths are as the user gave them.
 
     :param model: The fp32 ONNX model.
-    :param data: Samples to calibrate on, see :mod:`quantstats.cli.data`.
+    :param data: Samples to calibrate on, see :mod:`quantstats.cli.data`; ``None`` with ``statistics``.
     :param output: Where the int8 model goes.
+    :param statistics: A statistics file in place of ``data``, and of the calibration.
     :param test_data: Samples to compare the models on; ``None`` takes those of ``data`` that calibration does not see.
+        With ``statistics`` the models are compared on these or not at all.
     :param labels: Name of the array with the labels of the samples that the models are compared on.
     :param subset_size: Most samples to calibrate on.
     :param batch_size: Samples in one run; ``None`` takes what the model fixes, else 1.
@@ -60,8 +64,9 @@ class QuantizeJob:
     """
 
     model: Path
-    data: Path
+    data: Path | None
     output: Path
+    statistics: Path | None = None
     test_data: Path | None = None
     labels: str | None = None
     preset: QuantizationPreset | None = None
@@ -83,38 +88,43 @@ def run(job: QuantizeJob, *, console: Console) -> Summary:
     :param console: Where progress is shown, if it is a terminal.
     :raises QuantizationError: The model, the data or a parameter cannot be used.
     """
-    sources = (job.model, job.data, *([job.test_data] if job.test_data else []))
+    _check_sources(job)
+    sources = tuple(path for path in (job.model, job.data, job.statistics, job.test_data) if path is not None)
     outputs = (job.output, *([job.json_path] if job.json_path else []))
     for output in outputs:
         check_output(output, overwrite=job.overwrite, sources=sources)
     if job.json_path is not None and job.json_path.resolve() == job.output.resolve():
         raise ParameterError(f"the summary and the model would both go to {str(job.output)!r}; give different names")
 
+    statistics = None if job.statistics is None else CalibrationStatistics.load(job.statistics)
     adapter = OnnxAdapter(job.model)
     graph = adapter.graph()
     split = _split(job, [graph.tensors[name] for name in graph.inputs])
     with Stages(console) as stages:
         start = time.perf_counter()
-        plan = _plan(job, adapter, split.calibration, stages)
+        plan = _plan(job, adapter, split.calibration, statistics, stages)
         model = adapter.emit(plan)
         seconds = time.perf_counter() - start
 
         with staged_outputs(*outputs, overwrite=job.overwrite) as (staged, *staged_json):
             save_model(model, staged)
             fp32, int8 = OnnxRunner(job.model), OnnxRunner(staged)
-            evaluation = _evaluate(fp32, int8, split, stages)
+            test = split.test
+            evaluation = None if test is None else _evaluate(fp32, int8, test, split, stages)
             summary = Summary(
                 model=str(job.model),
                 output=str(job.output),
-                calibration_samples=split.calibration.samples,
+                calibration_samples=_calibration_samples(split.calibration, statistics),
                 observed_tensors=len(plan.activations),
                 quantization_seconds=seconds,
                 operations=summarize_operations(graph, plan),
-                evaluation_data=EvaluationData(evaluation.samples, split.origin, split.seen_in_calibration),
-                outputs=evaluation.outputs,
+                evaluation_data=None
+                if evaluation is None
+                else EvaluationData(evaluation.samples, split.origin, split.seen_in_calibration),
+                outputs={} if evaluation is None else evaluation.outputs,
                 file_bytes=Pair(_model_bytes(job.model), _model_bytes(staged)),
-                latency=_latency(fp32, int8, split.test, job.latency_seconds, stages),
-                accuracy=evaluation.accuracy,
+                latency=None if test is None else _latency(fp32, int8, test, job.latency_seconds, stages),
+                accuracy=None if evaluation is None else evaluation.accuracy,
             )
             for path in staged_json:
                 path.write_text(to_json(summary), encoding="utf-8")
@@ -126,18 +136,46 @@ def to_json(summary: Summary) -> str:
     return json.dumps(to_dict(summary), indent=2, allow_nan=False) + "\n"
 
 
+def _check_sources(job: QuantizeJob) -> None:
+    if job.data is None and job.statistics is None:
+        raise ParameterError(
+            "there is nothing to calibrate with; give --data with samples, or --statistics with what "
+            "`quantstats calibrate` wrote"
+        )
+    if job.data is not None and job.statistics is not None:
+        raise ParameterError(
+            "--data and --statistics are both given, but ranges come from one of them; leave one out, and give samples "
+            "to compare the models on as --test-data"
+        )
+    if job.statistics is not None and job.labels is not None and job.test_data is None:
+        raise ParameterError(
+            f"--labels {job.labels!r} needs samples to go with, and --statistics holds none; give --test-data"
+        )
+
+
+def _calibration_samples(calibration: Batches | None, statistics: CalibrationStatistics | None) -> int:
+    if statistics is not None:
+        return statistics.num_samples
+    return 0 if calibration is None else calibration.samples
+
+
 @dataclass(frozen=True, slots=True)
 class _Split:
-    """Which samples calibrate and which compare the models."""
+    """Which samples calibrate, unless statistics take their place, and which compare the models, if any."""
 
-    calibration: Batches
-    test: Batches
+    calibration: Batches | None
+    test: Batches | None
     labels: Array | None
     origin: str
     seen_in_calibration: bool = False
 
 
 def _split(job: QuantizeJob, inputs: Sequence[Tensor]) -> _Split:
+    if job.data is None:
+        if job.test_data is None:
+            return _Split(None, None, None, "")
+        files = SampleFiles(job.test_data, inputs, labels=job.labels, batch_size=job.batch_size)
+        return _Split(None, files.batches(), _labels(files, files.batches()), f"of {job.test_data.name}")
     labels_in_data = job.labels if job.test_data is None else None
     data = SampleFiles(job.data, inputs, labels=labels_in_data, batch_size=job.batch_size)
     # A model that fixes its batch can only take whole ones.
@@ -168,29 +206,41 @@ def _labels(files: SampleFiles, test: Batches) -> Array | None:
     return None if files.labels_name is None else files.labels(test.start, test.stop)
 
 
-def _plan(job: QuantizeJob, adapter: OnnxAdapter, calibration: Batches, stages: Stages) -> QuantizationPlan:
-    with stages.calibration(calibration.batch_size, calibration.samples) as progress:
+def _plan(
+    job: QuantizeJob,
+    adapter: OnnxAdapter,
+    calibration: Batches | None,
+    statistics: CalibrationStatistics | None,
+    stages: Stages,
+) -> QuantizationPlan:
+    def plan(dataset: Dataset | None, subset_size: int, progress: bool | Progress) -> QuantizationPlan:
         return make_plan(
             adapter,
-            Dataset(calibration),
+            dataset,
             preset=job.preset,
             target_device=job.target_device,
-            subset_size=len(calibration),
+            subset_size=subset_size,
             model_type=job.model_type,
             ignored_scope=job.ignored_scope,
             advanced_parameters=job.advanced_parameters,
+            statistics=statistics,
             progress=progress,
         )
 
+    if calibration is None:
+        return plan(None, job.subset_size, False)
+    with stages.calibration(calibration.batch_size, calibration.samples) as progress:
+        return plan(Dataset(calibration), len(calibration), progress)
 
-def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, split: _Split, stages: Stages) -> Evaluation:
+
+def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, test: Batches, split: _Split, stages: Stages) -> Evaluation:
     def batches(advance: Callable[[int], None]) -> Iterator[dict[str, Array]]:
-        for batch in split.test:
+        for batch in test:
             yield batch
             advance(next(iter(batch.values())).shape[0])
 
     try:
-        with stages.counted("Comparing", split.test.samples) as advance:
+        with stages.counted("Comparing", test.samples) as advance:
             return evaluate(fp32, int8, batches(advance), split.labels)
     except QuantizationError:
         raise

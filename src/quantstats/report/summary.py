@@ -131,12 +131,12 @@ class Summary:
 
     :param model: Path of the original.
     :param output: Path of the quantized model.
-    :param calibration_samples: Number of samples that calibration ran on.
+    :param calibration_samples: Number of samples that calibration ran on, or of runs that statistics are of.
     :param observed_tensors: Number of activation tensors whose ranges calibration found.
     :param quantization_seconds: Wall time from the loaded model to the quantized one.
     :param operations: What is quantized, what is not, and why.
-    :param evaluation_data: What the outputs were compared on.
-    :param outputs: Error of each model output, by name.
+    :param evaluation_data: What the outputs were compared on; ``None`` if there were no samples to compare them on.
+    :param outputs: Error of each model output, by name; empty if they were not compared.
     :param file_bytes: Size of both models on disk, external data included.
     :param latency: Time of one call of both models; ``None`` if it was not measured.
     :param accuracy: Top-1 accuracy of both models, in [0, 1]; ``None`` without labels.
@@ -148,7 +148,7 @@ class Summary:
     observed_tensors: int
     quantization_seconds: float
     operations: OperationsSummary
-    evaluation_data: EvaluationData
+    evaluation_data: EvaluationData | None
     outputs: Mapping[str, OutputError]
     file_bytes: Pair
     latency: LatencySummary | None = None
@@ -176,7 +176,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
                 for group in summary.operations.left_in_float
             ],
         },
-        "evaluation_data": dataclasses.asdict(summary.evaluation_data),
+        "evaluation_data": None if summary.evaluation_data is None else dataclasses.asdict(summary.evaluation_data),
         "outputs": {
             name: {
                 "sqnr_db": _finite(error.sqnr_db),

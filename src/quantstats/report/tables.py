@@ -20,7 +20,11 @@ def render(summary: Summary) -> Group:
         f"{_count(summary.observed_tensors, 'tensor')}, in {summary.quantization_seconds:.2f} s"
     )
     data = summary.evaluation_data
-    foot = f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
+    foot = (
+        "outputs not compared: there are no samples; give --test-data"
+        if data is None
+        else f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
+    )
     return Group(
         Text(head), "", operations_table(summary.operations), "", comparison_table(summary), Text(foot, style="italic")
     )
