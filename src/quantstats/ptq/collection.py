@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
-from quantstats._validation import check_bool, check_instance
+from quantstats._validation import check_bool, check_count, check_instance
 from quantstats.adapters import adapter_for
-from quantstats.adapters.protocol import ModelAdapter
+from quantstats.adapters.protocol import Sample
 from quantstats.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
-from quantstats.errors import DataError, NonFiniteError, ParameterError
+from quantstats.errors import DataError, ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset
+from quantstats.ptq.bias_correction import channel_mean_taps
+from quantstats.ptq.checkpoint import Checkpoint
 from quantstats.ptq.checks import check_parameters
 from quantstats.ptq.dataset import Dataset
-from quantstats.ptq.graph import QuantizationGraph
-from quantstats.ptq.identity import model_hash
+from quantstats.ptq.identity import graph_hash, model_hash
+from quantstats.ptq.non_finite import warn_of_non_finite
 from quantstats.ptq.placement import place
 from quantstats.ptq.progress import Progress, reporting
+from quantstats.ptq.shards import collect_in_shards, pack_model, take_sample
 from quantstats.range_estimator import RangeEstimatorParameters
 from quantstats.statistics.calibration import CalibrationStatistics, columns_for
+from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
+from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT
 
 
 def calibrate(
@@ -30,6 +38,11 @@ def calibrate(
     per_channel: bool = False,
     range_estimators: Sequence[RangeEstimatorParameters] = (),
     sample_ids: Iterable[str | int] | None = None,
+    non_finite: NonFinitePolicy = "raise",
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 50,
+    executor: Executor | None = None,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
     preset: QuantizationPreset | None = None,
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
@@ -51,13 +64,26 @@ def calibrate(
         default: a quantile at another probability, a clipped mean. Those of `advanced_parameters` are among them.
     :param sample_ids: An id for each sample that is read, unique over all runs that are to be merged; ``None`` counts
         from 0. The shard of samples 100 to 199 has ``range(100, 200)``.
+    :param non_finite: What to do about activations that are NaN or infinite: ``"raise"``; ``"ignore"`` leaves them out;
+        ``"clamp"`` makes an infinity the largest finite value of its sign and dtype, and NaN 0, as a quantizer does.
+        The last two log a warning, and the statistics keep the counts.
+    :param checkpoint: A file to write after each `every` samples. If it exists already, the calibration goes on from
+        it: samples that it has are not run again, and the result has the bits of a calibration in one go. Needs the
+        extra ``stats``.
+    :param every: See `checkpoint`.
+    :param executor: Runs the model on several samples at a time: any executor of :mod:`concurrent.futures`, Dask's
+        (``client.get_executor()``) or mpi4py's. The model must be a path that every worker can read, or be picklable,
+        as an ``onnx.ModelProto`` is.
+    :param memory_limit: Bytes of tables that stay in memory; the others are in temporary files.
     :param progress: A callback, or whether to show a bar on the terminal.
     :raises ParameterError: if a parameter has a value that cannot be honoured.
-    :raises DataError: if the data do not fit the model, are empty, or have another number of ids.
-    :raises NonFiniteError: if an activation holds NaN or Inf; the message names tensor and sample.
+    :raises DataError: if the data do not fit the model, are empty, or have another number of ids; if the checkpoint is
+        of another model, parameters or data.
+    :raises NonFiniteError: if an activation holds NaN or Inf; the message names tensor, sample, channels and counts.
     :raises IgnoredScopeError: if a rule of the scope matches nothing.
     :raises NothingToQuantizeError: if no operation is left to quantize.
     :raises ModelError: if the model cannot be read or run.
+    :raises QuantizationError: if a worker of the executor died.
     """
     owner = "calibrate"
     advanced = AdvancedQuantizationParameters() if advanced_parameters is None else advanced_parameters
@@ -72,6 +98,14 @@ def calibrate(
         advanced=advanced,
     )
     check_bool(owner, "per_channel", per_channel)
+    check_policy(owner, non_finite)
+    check_count(owner, "memory_limit", memory_limit, least=0)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ParameterError(
+            f"calibrate.executor={executor!r} has no submit(); give a concurrent.futures.Executor, such as "
+            "ProcessPoolExecutor() or Dask's client.get_executor()"
+        )
+    saved = None if checkpoint is None else Checkpoint(checkpoint, every)
     estimators = list(range_estimators)
     for estimator in estimators:
         check_instance(owner, "range_estimators", estimator, RangeEstimatorParameters)
@@ -95,55 +129,84 @@ def calibrate(
         ignored_scope=ignored_scope,
     )
     taps = {a.tensor: a.channel_axis for a in plan.activations if not graph.tensors[a.tensor].constant}
+    means: Mapping[str, int] = {}
+    if not advanced.disable_bias_correction:
+        all_nodes = advanced.bias_correction_params.apply_for_all_nodes
+        means = channel_mean_taps(graph, plan, apply_for_all_nodes=all_nodes)
     batchwise = advanced.batchwise_statistics
-    statistics = CalibrationStatistics(
+    empty = CalibrationStatistics(
         taps,
         model_hash=model_hash(adapter, graph),
+        graph_hash=graph_hash(graph),
         columns=columns_for(estimators),
         batchwise=dataset.batch_size > 1 if batchwise is None else batchwise,
+        channel_means=means,
+        non_finite=non_finite,
+        memory_limit=memory_limit,
     )
+    packed = None if executor is None else pack_model(model, settings)
+    statistics = copy.deepcopy(empty)
+    if saved is not None:
+        statistics = saved.resume(statistics)
     known = dataset.length_hint()
+    total = None if known is None else min(known, subset_size)
+    seen: set[str] = set()
     with reporting(progress) as report:
-        _collect(
-            adapter,
-            graph,
-            dataset,
-            statistics,
-            subset_size=subset_size,
-            sample_ids=sample_ids,
-            progress=report,
-            total=None if known is None else min(known, subset_size),
-        )
+        report(statistics.num_samples, total, len(taps))
+
+        def told(taken: int) -> None:
+            if saved is not None:
+                saved.note(statistics)
+            for done in range(statistics.num_samples - taken, statistics.num_samples):
+                report(done + 1, total, len(taps))
+
+        def merge(part: CalibrationStatistics) -> None:
+            statistics.merge(part)
+            told(part.num_samples)
+
+        known_ids = frozenset(statistics.sample_ids)
+        numbered = _numbered(dataset.samples(graph, subset_size), sample_ids, seen)
+        missing = ((sample_id, sample) for sample_id, sample in numbered if sample_id not in known_ids)
+        try:
+            if executor is None or packed is None:
+                for sample_id, sample in missing:
+                    take_sample(adapter, graph, statistics, sample_id, sample)
+                    told(1)
+            else:
+                left = None if total is None else max(total - len(known_ids), 0)
+                remedy = (
+                    "run it again with checkpoint=, which keeps what is done"
+                    if saved is None
+                    else f"run it again: what was done is in the checkpoint {os.fspath(checkpoint or '')!r}"
+                )
+                collect_in_shards(executor, packed, empty, missing, total=left, taken=merge, remedy=remedy)
+        except Exception:
+            # Whatever went wrong with this sample, those before it need not be run again.
+            if saved is not None:
+                saved.write(statistics)
+            raise
+    if saved is not None:
+        saved.write(statistics)
+        saved.check_complete(statistics, seen)
+    warn_of_non_finite(statistics)
     return statistics
 
 
-def _collect(
-    adapter: ModelAdapter[Any],
-    graph: QuantizationGraph,
-    dataset: Dataset,
-    statistics: CalibrationStatistics,
-    *,
-    subset_size: int,
-    sample_ids: Iterable[str | int] | None,
-    progress: Progress,
-    total: int | None,
-) -> None:
-    taps = tuple(statistics.taps)
+def _numbered(
+    samples: Iterable[Sample], sample_ids: Iterable[str | int] | None, seen: set[str]
+) -> Iterator[tuple[str, Sample]]:
+    """Give every sample its id, which becomes one of those `seen`."""
     ids = None if sample_ids is None else _checked_ids(sample_ids)
-    progress(0, total, len(taps))
-    for index, sample in enumerate(dataset.samples(graph, subset_size)):
+    for index, sample in enumerate(samples):
         sample_id = str(index) if ids is None else next(ids, None)
         if sample_id is None:
             raise DataError(
                 f"there are {index} sample ids, and the data have more samples; give an id for each, or set subset_size"
             )
-        try:
-            statistics.update(sample_id, adapter.run(sample, taps))
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"{error}; or keep the operations that read the tensor in floating point by an ignored scope"
-            ) from error
-        progress(index + 1, total, len(taps))
+        if sample_id in seen:
+            raise DataError(f"sample {sample_id!r} is there twice; give every sample an id of its own")
+        seen.add(sample_id)
+        yield sample_id, sample
 
 
 def _checked_ids(sample_ids: Iterable[str | int]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with ``done=0`` before the first sample and after every sample."""
+    """Called before the first sample, with those that a checkpoint has, else with ``done=0``; and after every sample."""
 
     def __call__(self, done: int, total: int | None, tensors: int) -> None:
         """Take note.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, TypedDict
 
@@ -17,6 +17,7 @@ from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics import calibration_file
 from quantstats.statistics.channel_means import ChannelMeans
 from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.derived_range import DerivedRange, derive_range
 from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
 from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT, TableMemory
@@ -175,9 +176,8 @@ class CalibrationStatistics:
     @property
     def nbytes(self) -> int:
         """Size of all tables and histograms in bytes, those in files included."""
-        return sum(tensor.nbytes for tensor in self._tensors.values()) + sum(
-            means.table.nbytes for means in self._means.values()
-        )
+        histograms = sum(tensor.histogram.counts.nbytes for tensor in self._tensors.values())
+        return histograms + sum(table.nbytes for table in self._tables())
 
     def __contains__(self, tensor: object) -> bool:
         return tensor in self._tensors
@@ -211,6 +211,11 @@ class CalibrationStatistics:
                     means[name] = self._means[name].reduce(values[name])
             except QuantizationError as error:
                 raise type(error)(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
+        for name, tensor in self._tensors.items():
+            tensor.reserve(reduced[name])
+        for name, of_channels in self._means.items():
+            of_channels.table.reserve(means[name])
+        # Nothing fails from here on.
         for name, tensor in self._tensors.items():
             tensor.add(reduced[name])
         for name, of_channels in self._means.items():
@@ -257,11 +262,22 @@ class CalibrationStatistics:
             self._means = {name: other._means[name].reordered(order, self._memory) for name in self._means}
             self._sample_ids = dict(other._sample_ids)
             return
+        for mine, its in zip(self._tables(), other._tables(self), strict=True):
+            mine.reserve(its.values)
+        # Nothing fails from here on.
         for name, tensor in self._tensors.items():
             tensor.merge(other._tensors[name])
         for name, means in self._means.items():
             means.merge(other._means[name])
         self._sample_ids.update(other._sample_ids)
+
+    def _tables(self, like: CalibrationStatistics | None = None) -> Iterator[ColumnarTable]:
+        """All tables, in the order of those of `like`."""
+        order = self if like is None else like
+        for name in order._tensors:
+            yield from self._tensors[name].tables()
+        for name in order._means:
+            yield self._means[name].table
 
     def difference(self, other: CalibrationStatistics) -> str | None:
         """In what `other` differs so that the two do not merge, in words; None if nothing but the samples differs."""

@@ -42,6 +42,7 @@ Nothing in a file is executed, and equal statistics give equal files where the v
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
@@ -65,7 +66,7 @@ from quantstats.statistics.table_memory import TableMemory
 from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import TensorStatistics
 
-__all__ = ["FORMAT_VERSION", "Content", "load", "require_safetensors", "save"]
+__all__ = ["FORMAT_VERSION", "Content", "load", "remove_partial", "require_safetensors", "save"]
 
 #: What is written. Every version up to this one is read.
 FORMAT_VERSION = 2
@@ -73,6 +74,7 @@ FORMAT_VERSION = 2
 Array = npt.NDArray[Any]
 
 _ENTRY = "quantstats"
+_PARTIAL = ".partial"
 _DTYPES = {"F32": "float32", "F64": "float64", "I64": "int64", "U64": "uint64", "U16": "uint16"}
 _PIECE_BYTES = 1 << 20
 
@@ -338,8 +340,15 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def remove_partial(path: Path) -> None:
+    """Remove what a process that was killed while it wrote `path` has left beside it."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
 def _write(path: Path, content: Iterable[bytes | memoryview]) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
         with partial.open("xb") as file:
             file.writelines(content)

@@ -130,9 +130,16 @@ class ColumnarTable:
 
     def merge(self, other: ColumnarTable) -> None:
         """Add all samples of `other`; see `fits`. Neither table becomes resident as a whole."""
-        if other.num_samples:
-            self._reserve(self._length + len(other.values), other.values)
+        self.reserve(other.values)
         self.restore(other.chunks(), other.items)
+
+    def reserve(self, block: Array) -> None:
+        """Make room for the rows of `block`, so that adding them cannot fail any more; see `fits`.
+
+        :raises DataError: there is no room in the file system.
+        """
+        if len(block):
+            self._reserve(self._length + len(block), block)
 
     def _add(self, block: Array) -> None:
         if not len(block):

@@ -143,8 +143,7 @@ class TensorStatistics:
     @property
     def nbytes(self) -> int:
         """Size of tables and histogram in bytes."""
-        per_channel = 0 if self.channel_table is None else self.channel_table.nbytes
-        return self.table.nbytes + per_channel + self.histogram.counts.nbytes
+        return sum(table.nbytes for table in self.tables()) + self.histogram.counts.nbytes
 
     def reduce(self, x: npt.ArrayLike) -> ReducedSample:
         """Read one sample; `add` takes in what comes out. Nothing is changed.
@@ -198,6 +197,19 @@ class TensorStatistics:
         values = self._reducer(sample, axes, skip_nan=skip_nan)
         rows = np.stack([value.reshape(items, -1) for value in values], axis=1)
         return drop_empty_items(rows) if skip_nan else rows
+
+    def tables(self) -> tuple[ColumnarTable, ...]:
+        """The table, and the table per channel if there is one."""
+        return (self.table,) if self.channel_table is None else (self.table, self.channel_table)
+
+    def reserve(self, reduced: ReducedSample) -> None:
+        """Make room for a sample that `reduce` read, so that adding it cannot fail any more.
+
+        :raises DataError: there is no room in the file system.
+        """
+        self.table.reserve(reduced.rows)
+        if self.channel_table is not None and reduced.channel_rows is not None:
+            self.channel_table.reserve(reduced.channel_rows)
 
     def add(self, reduced: ReducedSample) -> None:
         """Take in a sample that `reduce` read. The sample itself is not kept."""
