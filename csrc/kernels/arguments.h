@@ -58,6 +58,27 @@ struct SaturatingProduct {
 // Scratch memory of every kernel of the saturate family, whatever the sizes; 64-byte aligned.
 constexpr size_t kSaturateScratchBytes = 272 * 1024;
 
+// Rows of int8 weights, each of `length` elements; strides in bytes, one of them 1. A pair saturates if the magnitudes
+// of its positive weights, or of its negative ones, sum to more than the limit of the sign, which is 128 or more and
+// for negative ones not 255. No size is zero.
+struct PairArguments {
+  const char* data;
+  int64_t rows;
+  int64_t length;
+  int64_t row_stride;
+  int64_t element_stride;
+  int32_t positive_limit;
+  int32_t negative_limit;
+  bool any;            // pairs are any two elements of a row, else elements 2i and 2i + 1
+  int32_t* positive;   // [rows]: the greatest sum of positive weights of a pair
+  int32_t* negative;   // [rows]: that of magnitudes of negative ones
+  int64_t* positions;  // [rows][2]: the pair that is further beyond its limit, or nearer; -1 where no element is needed
+  int64_t* at_risk;    // [rows]: number of pairs that can saturate; may be null
+};
+
+// Scratch memory of every kernel of the certify family; 64-byte aligned.
+constexpr size_t kCertifyScratchBytes = 64 * 1024;
+
 enum class QType : uint8_t { int8, uint8, int16, uint16, int32 };
 
 // Parameters of the round family. `scale` and `zero_point` have one entry, or one per channel if the plan has a channel

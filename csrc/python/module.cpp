@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_round(target);
   register_histogram(target);
   register_saturate(target);
+  register_certify(target);
   register_quantile(target);
   register_columns(target);
   publish_targets(module);

@@ -22,6 +22,7 @@ TargetClass register_target(pybind11::module_& module);
 // Makes one Target per runnable instruction set; called once every family has added its methods.
 void publish_targets(pybind11::module_& module);
 
+void register_certify(TargetClass& target);
 void register_columns(TargetClass& target);
 void register_quantile(TargetClass& target);
 void register_reduce(TargetClass& target);

@@ -32,6 +32,12 @@ struct vi32 {
   __m256i v;
 };
 
+struct vu8 {
+  using elem = uint8_t;
+  static constexpr int lanes = 32;
+  __m256i v;
+};
+
 struct vi16 {
   using elem = int16_t;
   static constexpr int lanes = 16;
@@ -344,6 +350,31 @@ QS_INLINE vf64 whole(vf64 x) {
   __asm__("" : "+x"(x.v));
   return x;
 }
+
+// Bytes as magnitudes.
+QS_INLINE vu8 set1(uint8_t x) { return {_mm256_set1_epi8(static_cast<char>(x))}; }
+QS_INLINE vu8 load_levels(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+QS_INLINE vu8 load_positive(const int8_t* p) {
+  return {_mm256_max_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_setzero_si256())};
+}
+QS_INLINE vu8 load_negative(const int8_t* p) {
+  return {_mm256_sub_epi8(
+      _mm256_setzero_si256(),
+      _mm256_min_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_setzero_si256()))};
+}
+QS_INLINE vu8 min(vu8 a, vu8 b) { return {_mm256_min_epu8(a.v, b.v)}; }
+QS_INLINE vu8 max(vu8 a, vu8 b) { return {_mm256_max_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_saturated(vu8 a, vu8 b) { return {_mm256_adds_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_next_saturated(vu8 a) { return {_mm256_adds_epu8(a.v, _mm256_srli_epi16(a.v, 8))}; }
+QS_INLINE uint64_t equal_bits(vu8 a, vu8 b) {
+  return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(a.v, b.v)));
+}
+QS_INLINE uint64_t greater_bits(vu8 a, vu8 b) {
+  return 0xffffffff ^ static_cast<uint32_t>(
+                          _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_subs_epu8(a.v, b.v), _mm256_setzero_si256())));
+}
+QS_INLINE void store(uint8_t* p, vu8 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.v); }
+QS_INLINE int count_ones(uint64_t bits) { return __builtin_popcountll(bits); }
 
 // Four bytes in every lane, low address first.
 QS_INLINE vi32 load_bytes(const int8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }

@@ -32,6 +32,12 @@ struct vi32 {
   __m512i v;
 };
 
+struct vu8 {
+  using elem = uint8_t;
+  static constexpr int lanes = 64;
+  __m512i v;
+};
+
 struct vi16 {
   using elem = int16_t;
   static constexpr int lanes = 32;
@@ -313,6 +319,24 @@ QS_INLINE vf64 whole(vf64 x) {
   __asm__("" : "+v"(x.v));
   return x;
 }
+
+// Bytes as magnitudes.
+QS_INLINE vu8 set1(uint8_t x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
+QS_INLINE vu8 load_levels(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+QS_INLINE vu8 load_positive(const int8_t* p) {
+  return {_mm512_max_epi8(_mm512_loadu_si512(p), _mm512_setzero_si512())};
+}
+QS_INLINE vu8 load_negative(const int8_t* p) {
+  return {_mm512_sub_epi8(_mm512_setzero_si512(), _mm512_min_epi8(_mm512_loadu_si512(p), _mm512_setzero_si512()))};
+}
+QS_INLINE vu8 min(vu8 a, vu8 b) { return {_mm512_min_epu8(a.v, b.v)}; }
+QS_INLINE vu8 max(vu8 a, vu8 b) { return {_mm512_max_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_saturated(vu8 a, vu8 b) { return {_mm512_adds_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_next_saturated(vu8 a) { return {_mm512_adds_epu8(a.v, _mm512_srli_epi16(a.v, 8))}; }
+QS_INLINE uint64_t equal_bits(vu8 a, vu8 b) { return _mm512_cmpeq_epu8_mask(a.v, b.v); }
+QS_INLINE uint64_t greater_bits(vu8 a, vu8 b) { return _mm512_cmpgt_epu8_mask(a.v, b.v); }
+QS_INLINE void store(uint8_t* p, vu8 x) { _mm512_storeu_si512(p, x.v); }
+QS_INLINE int count_ones(uint64_t bits) { return __builtin_popcountll(bits); }
 
 // Four bytes in every lane, low address first.
 QS_INLINE vi32 load_bytes(const int8_t* p) { return {_mm512_loadu_si512(p)}; }

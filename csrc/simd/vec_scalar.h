@@ -30,6 +30,12 @@ struct vi32 {
   int32_t v;
 };
 
+struct vu8 {
+  using elem = uint8_t;
+  static constexpr int lanes = 2;  // neighbours are added
+  uint8_t v[2];
+};
+
 struct vi16 {
   using elem = int16_t;
   static constexpr int lanes = 1;
@@ -194,6 +200,33 @@ QS_INLINE vi16 min(vi16 a, vi16 b) { return a.v < b.v ? a : b; }
 QS_INLINE vi16 max(vi16 a, vi16 b) { return a.v > b.v ? a : b; }
 QS_INLINE int16_t reduce_min(vi16 x) { return x.v; }
 QS_INLINE int16_t reduce_max(vi16 x) { return x.v; }
+
+// Bytes as magnitudes.
+QS_INLINE vu8 set1(uint8_t x) { return {{x, x}}; }
+QS_INLINE vu8 load_levels(const uint8_t* p) { return {{p[0], p[1]}}; }
+QS_INLINE vu8 load_positive(const int8_t* p) {
+  return {{static_cast<uint8_t>(p[0] > 0 ? p[0] : 0), static_cast<uint8_t>(p[1] > 0 ? p[1] : 0)}};
+}
+QS_INLINE vu8 load_negative(const int8_t* p) {
+  return {{static_cast<uint8_t>(p[0] < 0 ? -p[0] : 0), static_cast<uint8_t>(p[1] < 0 ? -p[1] : 0)}};
+}
+QS_INLINE vu8 min(vu8 a, vu8 b) { return {{a.v[0] < b.v[0] ? a.v[0] : b.v[0], a.v[1] < b.v[1] ? a.v[1] : b.v[1]}}; }
+QS_INLINE vu8 max(vu8 a, vu8 b) { return {{a.v[0] > b.v[0] ? a.v[0] : b.v[0], a.v[1] > b.v[1] ? a.v[1] : b.v[1]}}; }
+QS_INLINE uint8_t add_saturated(uint8_t a, uint8_t b) { return static_cast<uint8_t>(a + b > 255 ? 255 : a + b); }
+QS_INLINE vu8 add_saturated(vu8 a, vu8 b) { return {{add_saturated(a.v[0], b.v[0]), add_saturated(a.v[1], b.v[1])}}; }
+QS_INLINE vu8 add_next_saturated(vu8 a) { return {{add_saturated(a.v[0], a.v[1]), a.v[1]}}; }
+QS_INLINE uint64_t equal_bits(vu8 a, vu8 b) {
+  return static_cast<uint64_t>(a.v[0] == b.v[0]) | static_cast<uint64_t>(a.v[1] == b.v[1]) << 1;
+}
+QS_INLINE uint64_t greater_bits(vu8 a, vu8 b) {
+  return static_cast<uint64_t>(a.v[0] > b.v[0]) | static_cast<uint64_t>(a.v[1] > b.v[1]) << 1;
+}
+QS_INLINE void store(uint8_t* p, vu8 x) { __builtin_memcpy(p, x.v, 2); }
+QS_INLINE int count_ones(uint64_t bits) {
+  int n = 0;
+  for (; bits != 0; bits &= bits - 1) ++n;
+  return n;
+}
 
 // Four bytes in every lane, low address first.
 QS_INLINE vi32 load_bytes(const int8_t* p) { return {read<int32_t>(p)}; }

@@ -31,6 +31,12 @@ struct vi32 {
   static constexpr int lanes = 4;
   __m128i v;
 };
+struct vu8 {
+  using elem = uint8_t;
+  static constexpr int lanes = 16;
+  __m128i v;
+};
+
 struct vi16 {
   using elem = int16_t;
   static constexpr int lanes = 8;
@@ -386,6 +392,36 @@ QS_INLINE int16_t reduce_max(vi16 x) {
   int16_t greatest = lane[0];
   for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
   return greatest;
+}
+
+// Bytes as magnitudes.
+QS_INLINE vu8 set1(uint8_t x) { return {_mm_set1_epi8(static_cast<char>(x))}; }
+QS_INLINE vu8 load_levels(const uint8_t* p) { return {load128(p)}; }
+QS_INLINE vu8 load_positive(const int8_t* p) {
+  const __m128i x = load128(p);
+  return {_mm_and_si128(x, _mm_cmpgt_epi8(x, _mm_setzero_si128()))};
+}
+QS_INLINE vu8 load_negative(const int8_t* p) {
+  const __m128i x = load128(p), zero = _mm_setzero_si128();
+  return {_mm_and_si128(_mm_sub_epi8(zero, x), _mm_cmpgt_epi8(zero, x))};
+}
+QS_INLINE vu8 min(vu8 a, vu8 b) { return {_mm_min_epu8(a.v, b.v)}; }
+QS_INLINE vu8 max(vu8 a, vu8 b) { return {_mm_max_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_saturated(vu8 a, vu8 b) { return {_mm_adds_epu8(a.v, b.v)}; }
+QS_INLINE vu8 add_next_saturated(vu8 a) { return {_mm_adds_epu8(a.v, _mm_srli_epi16(a.v, 8))}; }
+QS_INLINE uint64_t equal_bits(vu8 a, vu8 b) {
+  return static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(a.v, b.v)));
+}
+QS_INLINE uint64_t greater_bits(vu8 a, vu8 b) {
+  return 0xffff ^
+         static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_subs_epu8(a.v, b.v), _mm_setzero_si128())));
+}
+QS_INLINE void store(uint8_t* p, vu8 x) { store128(p, x.v); }
+QS_INLINE int count_ones(uint64_t bits) {
+  // Without the instruction the compiler would call a function of its library.
+  bits = bits - (bits >> 1 & 0x5555555555555555u);
+  bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+  return static_cast<int>(((bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
 }
 
 // Four bytes in every lane, low address first.

@@ -54,6 +54,9 @@ class Target:
     def saturating_matmul(
         self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: bool
     ) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]: ...
+    def certify_pairs(
+        self, rows: NDArray[np.int8], positive_limit: int, negative_limit: int, any_pairs: bool, count: bool, /
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64] | None]: ...
     def histogram(
         self, x: ArrayLike, bins: int, range: tuple[_Edge, _Edge] | None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
