@@ -73,14 +73,14 @@ class TableMemory:
         :raises DataError: the file system has no room.
         """
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        if old is not None and not old.mapped:
-            self.resident -= old.array.nbytes
-        if self.resident + nbytes <= self.limit:
-            self.resident += nbytes
+        others = self.resident - (0 if old is None or old.mapped else old.array.nbytes)
+        if others + nbytes <= self.limit:
+            self.resident = others + nbytes
             return TableBuffer(np.empty(shape, dtype))
         size = _whole_pages(nbytes)
         if self._file is None or self._end + size > len(self._file):
             self._file, self._end = _temporary_mapping(max(size, _FILE_BYTES)), 0
+        self.resident = others
         start = self._end
         self._end += size
         self.spilled += nbytes
