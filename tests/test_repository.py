@@ -154,6 +154,9 @@ PUBLIC = """
         Summary histogram quantize_linear dequantize_linear fake_quantize saturating_matmul
     quantstats.errors: QuantizationError ModelError DataError NonFiniteError IgnoredScopeError NothingToQuantizeError
         ParameterError UnsupportedModelError
+    quantstats.statistics.inspection: inspect_statistics inspect_tensor TensorInspection BoundInspection RangeOfFirst
+    quantstats.statistics.what_if: what_if WhatIf Prediction PredictionSummary
+    quantstats.statistics.comparison: compare_statistics Comparison RangePair Sides
     quantstats: StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
