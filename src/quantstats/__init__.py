@@ -34,6 +34,12 @@ from quantstats.parameters import (
     Subgraph,
     TargetDevice,
 )
+from quantstats.ptq.accuracy_control import (
+    AccuracyControlReport,
+    AccuracyControlResult,
+    quantize_with_accuracy_control,
+    restore_accuracy,
+)
 from quantstats.ptq.collection import calibrate
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.quantize import quantize
@@ -52,6 +58,8 @@ from quantstats.statistics.estimator import RangeEstimator
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccuracyControlReport",
+    "AccuracyControlResult",
     "AdvancedAccuracyRestorerParameters",
     "AdvancedBiasCorrectionParameters",
     "AdvancedQuantizationParameters",
@@ -89,7 +97,9 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "quantize",
+    "quantize_with_accuracy_control",
     "quantizer_from_range",
+    "restore_accuracy",
     "set_num_threads",
     "show_config",
 ]

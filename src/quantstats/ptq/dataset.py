@@ -73,6 +73,11 @@ class Dataset:
                 yield self._transform(item)
 
     @property
+    def source(self) -> Iterable[Any]:
+        """The items before ``transform_func``."""
+        return self._source
+
+    @property
     def batch_size(self) -> int:
         """The batch size that a data loader states by an attribute of this name; 1 for any other source."""
         stated = getattr(self._source, "batch_size", None)
