@@ -73,20 +73,21 @@ class Corrections:
         if bias is None:
             bias = np.zeros(shift.shape, np.float32)
         elif bias.shape != shift.shape:
-            return self.skip(operation, f"its bias has {bias.size} values, its output {shift.size} channels")
+            self.skip(operation, f"its bias has {bias.size} values, its output {shift.size} channels")
+            return None
         else:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 largest = float(np.max(self._relative(bias.astype(np.float64), shift), initial=0.0))
             if not largest < self._threshold:
-                return self.skip(
-                    operation, f"its largest relative shift is {largest:.3g}, the threshold {self._threshold:g}"
-                )
+                self.skip(operation, f"its largest relative shift is {largest:.3g}, the threshold {self._threshold:g}")
+                return None
         before = bias if unit is None else (np.rint(bias / unit) * unit).astype(np.float32)
         corrected = (before + shift).astype(np.float32)
         if unit is not None:
             corrected = (np.rint(corrected / unit) * unit).astype(np.float32)
         if not np.isfinite(corrected).all():
-            return self.skip(operation, "the shift is not finite")
+            self.skip(operation, "the shift is not finite")
+            return None
         self._biases[operation.name] = corrected
         self._shifts[operation.name] = corrected - before
         return self._shifts[operation.name]

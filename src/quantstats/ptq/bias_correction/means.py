@@ -36,8 +36,7 @@ class InputMean:
         kept = (0, self._axis) if self._items else (self._axis,)
         reduced = tuple(axis for axis in range(x.ndim) if axis not in kept)
         # Without an axis to reduce every value is its own mean.
-        mean = kernels.mean(x, reduced, nan_policy="propagate") if reduced else x.copy()
-        self._rows.append(mean)
+        self._rows.append(np.asarray(kernels.mean(x, reduced, nan_policy="propagate")) if reduced else x.copy())
 
     def mean(self) -> NDArray[np.float32]:
         """Return the mean over all samples, which weigh alike: float32 [channels].
