@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 
 from quantstats.adapters.protocol import Array
 from quantstats.advanced_parameters import (
-    AdvancedBiasCorrectionParameters,
     AdvancedQuantizationParameters,
     OverflowFix,
     QuantizationParameters,
@@ -334,12 +334,15 @@ def test_wrong_sample_names_its_index() -> None:
 # -- NaN and Inf -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "nan", "inf"), [(np.nan, 2, 0), (np.inf, 0, 2), (-np.inf, 0, 2)])
-def test_non_finite_input(value: float, nan: int, inf: int) -> None:
+@pytest.mark.parametrize(
+    ("value", "counts"),
+    [(np.nan, "2 NaN, 0 +Inf and 0 -Inf"), (np.inf, "0 NaN, 2 +Inf and 0 -Inf"), (-np.inf, "0 NaN, 0 +Inf and 2 -Inf")],
+)
+def test_non_finite_input(value: float, counts: str) -> None:
     data = images(4)
     data[3][0, 0, 0, :2] = value
-    message = f"tensor 'image' has {nan} NaN and {inf} infinite values of 192 in sample 3; remove them from the data"
-    with pytest.raises(NonFiniteError, match=message):
+    message = f"tensor 'image' has {counts} among 192 values, in channel 0 of axis 1, in sample 3; remove them from"
+    with pytest.raises(NonFiniteError, match=re.escape(message)):
         plan_of(residual_network(), data)
 
 
@@ -347,10 +350,49 @@ def test_non_finite_activation_names_the_operation() -> None:
     b = NetworkBuilder()
     network = b.build(b.dense("dense", b.layer("log", "log", b.input("x", None, 4)), (4, 2)))
     data = [np.ones((1, 4), np.float32), np.array([[1, 2, -1, 0]], np.float32)]
-    message = r"tensor 'log.out' \(output of log\) has 1 NaN and 1 infinite values of 4 in sample 1; check the data"
+    message = r"tensor 'log.out' \(output of log\) has 1 NaN, 0 \+Inf and 1 -Inf among 4 values, .*in sample 1; check"
     with pytest.raises(NonFiniteError, match=message) as error:
         plan_of(network, data)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("estimator", ["MEAN_MINMAX", "MEAN_QUANTILE", "HISTOGRAM"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_policy_changes_nothing_where_all_is_finite(estimator: str, fast: bool) -> None:
+    options = {
+        "advanced_parameters": AdvancedQuantizationParameters(
+            activations_range_estimator_params=getattr(RangeEstimatorParametersSet, estimator)
+        ),
+        "fast_bias_correction": fast,
+    }
+    plain = plan_of(residual_network(), images(10), **options)
+    for policy in ("ignore", "clamp"):
+        assert plan_of(residual_network(), iter(images(10)), non_finite=policy, **options) == plain
+
+
+def test_what_is_not_finite_is_left_out_or_clamped(caplog: pytest.LogCaptureFixture) -> None:
+    """A logarithm of what is not positive: its range is that of the finite values, or reaches to the largest float."""
+    b = NetworkBuilder()
+    network = b.build(b.dense("dense", b.layer("log", "log", b.input("x", None, 4)), (4, 2)))
+    data = [np.array([x], np.float32) for x in ([1, 2, 4, 8], [1, 2, -1, 0], [1, 1, 0.5, 16])]
+
+    def range_of_log(**options: Any) -> tuple[float, float]:
+        advanced = AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=True
+        )
+        plan = plan_of(network, data, preset=QuantizationPreset.MIXED, advanced_parameters=advanced, **options)
+        (found,) = (a.quantizer for a in plan.activations if a.tensor == "log.out")
+        assert found is not None
+        return float(found.input_low.item()), float(found.input_high.item())
+
+    low, high = range_of_log(non_finite="ignore")
+    assert (low, high) == pytest.approx((np.log(0.5), np.log(16)), abs=0.01)
+    assert caplog.messages == [
+        "values that are not finite were left out of the statistics of tensors: 'log.out' (1 NaN, 0 +Inf and 1 -Inf)"
+    ]
+    assert range_of_log(non_finite="clamp")[0] == np.finfo(np.float32).min
+    with pytest.raises(ParameterError, match=r"quantize\.non_finite='drop'; use 'raise', 'ignore' or 'clamp'"):
+        range_of_log(non_finite="drop")
 
 
 def test_non_finite_weight_names_the_constant() -> None:
@@ -385,14 +427,7 @@ def test_unusable_range_names_the_tensor() -> None:
         ({"model_type": "cnn"}, "model_type='cnn' is not a ModelType"),
         ({"ignored_scope": ["conv0"]}, r"ignored_scope=\['conv0'\] is not a IgnoredScope"),
         ({"advanced_parameters": {}}, r"advanced_parameters=\{\} is not a AdvancedQuantizationParameters"),
-        (
-            {
-                "advanced_parameters": AdvancedQuantizationParameters(
-                    bias_correction_params=AdvancedBiasCorrectionParameters(threshold=3.0)
-                )
-            },
-            "bias_correction_params",
-        ),
+        ({"fast_bias_correction": 1}, "fast_bias_correction=1"),
         ({"advanced_parameters": AdvancedQuantizationParameters(backend_params={"a": 1})}, "backend_params has 'a'"),
     ],
 )

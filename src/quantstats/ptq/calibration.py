@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from quantstats.adapters.protocol import Array, Extrema, ModelAdapter, ReducingAdapter, Sample
 from quantstats.errors import ModelError, NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
 from quantstats.ptq.bias_correction.means import InputMean
 from quantstats.ptq.graph import QuantizationGraph
+from quantstats.ptq.non_finite import refusal
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
 from quantstats.ptq.progress import Progress, silent
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
@@ -84,7 +83,7 @@ def observe(
                 if tensor in means:
                     means[tensor].update(values[tensor])
         except NonFiniteError as error:
-            raise NonFiniteError(_non_finite(graph, tensor, values[tensor], index)) from error
+            raise NonFiniteError(refusal(graph, tensor, values[tensor], index)) from error
         except QuantizationError as error:
             raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
         progress(index + 1, total, len(observed))
@@ -144,16 +143,3 @@ def _estimator(
         aggregated = (0, 1)
     reduced = tuple(axis for axis in range(rank) if axis not in kept) if kept else None
     return RangeEstimator(resolved, reduction_axes=reduced, aggregation_axes=aggregated, symmetric=symmetric)
-
-
-def _non_finite(graph: QuantizationGraph, tensor: str, value: Array, index: int) -> str:
-    nan, inf = int(np.count_nonzero(np.isnan(value))), int(np.count_nonzero(np.isinf(value)))
-    producer = graph.producers.get(tensor)
-    where = f"tensor {tensor!r}" if producer is None else f"tensor {tensor!r} (output of {producer.name})"
-    remedy = (
-        "remove them from the data"
-        if producer is None
-        else "check the data of this sample, or keep the operations that read the tensor in floating point by an "
-        "ignored scope"
-    )
-    return f"{where} has {nan} NaN and {inf} infinite values of {value.size} in sample {index}; {remedy}"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called before the first sample, with those that a checkpoint has, else with ``done=0``; and after every sample."""
+    """Called after every sample, and before the first one with ``done=0``, or with the samples of a checkpoint."""
 
     def __call__(self, done: int, total: int | None, tensors: int) -> None:
         """Take note.

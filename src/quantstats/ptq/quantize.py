@@ -16,6 +16,7 @@ from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, T
 from quantstats.ptq.bias_correction import InputMean, channel_mean_taps, correct_fast, correct_full
 from quantstats.ptq.calibration import observe
 from quantstats.ptq.checks import check_parameters
+from quantstats.ptq.collection import calibrate
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.derivation import derive_ranges
 from quantstats.ptq.estimators import check_estimators
@@ -25,6 +26,7 @@ from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.progress import Progress, reporting
 from quantstats.ptq.ranges import fill_ranges
 from quantstats.statistics.calibration import CalibrationStatistics
+from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def quantize(
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
     statistics: CalibrationStatistics | None = None,
+    non_finite: NonFinitePolicy = "raise",
     progress: bool | Progress = True,
 ) -> Any:
     """Return an int8 model made of a floating-point one and some calibration data. The model itself is not changed.
@@ -62,6 +65,8 @@ def quantize(
     :param advanced_parameters: Overflow fix, quantization parameters, range estimators, bias correction.
     :param statistics: What :func:`calibrate` collected of this model. Ranges are derived from it, to the bit as from
         the data themselves, and the model is not run, except for a full bias correction.
+    :param non_finite: What to do about activations that are NaN or infinite, as for :func:`calibrate`: ``"raise"``,
+        ``"ignore"`` or ``"clamp"``. Not read where `statistics` are given, which have a policy of their own.
     :param progress: A callback, or whether to show a bar on the terminal.
     :return: The quantized model, in the same form (an ``onnx.ModelProto`` for a path).
     :raises ParameterError: if a parameter has a value that cannot be honoured.
@@ -88,6 +93,7 @@ def quantize(
         ignored_scope=ignored_scope,
         advanced_parameters=advanced_parameters,
         statistics=statistics,
+        non_finite=non_finite,
         progress=progress,
     )
     return adapter.emit(plan)
@@ -105,6 +111,7 @@ def make_plan(
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
     statistics: CalibrationStatistics | None = None,
+    non_finite: NonFinitePolicy = "raise",
     progress: bool | Progress = True,
 ) -> QuantizationPlan:
     """Return the plan that :func:`quantize` emits: every decision and every number about the quantized model.
@@ -125,6 +132,7 @@ def make_plan(
     check_bool("quantize", "fast_bias_correction", fast_bias_correction)
     corrects = not advanced.disable_bias_correction
     fast, full = corrects and fast_bias_correction, corrects and not fast_bias_correction
+    check_policy("quantize", non_finite)
     if statistics is not None:
         check_instance("quantize", "statistics", statistics, CalibrationStatistics)
         if full and calibration_dataset is None:
@@ -150,6 +158,23 @@ def make_plan(
     bias_params = advanced.bias_correction_params
     # A fifth as many samples, as nncf has it: means need fewer than extrema do.
     bias_samples = max(1, subset_size // 5)
+    kept: list[Sample] = []
+    if statistics is None and non_finite != "raise":
+        # Statistics know how to leave values out or to clamp them, and ranges that follow from them have the same bits.
+        dataset = Dataset.of(calibration_dataset)
+        given = advanced.batchwise_statistics
+        batchwise = dataset.batch_size > 1 if given is None else given
+        statistics = calibrate(
+            adapter,
+            _keeping(dataset.samples(graph, subset_size), kept, bias_samples if full else 0),
+            subset_size=subset_size,
+            non_finite=non_finite,
+            preset=preset,
+            model_type=model_type,
+            ignored_scope=ignored_scope,
+            advanced_parameters=dataclasses.replace(advanced, batchwise_statistics=batchwise),
+            progress=progress,
+        )
     if statistics is not None:
         derived = derive_ranges(
             adapter,
@@ -161,7 +186,7 @@ def make_plan(
         )
         plan = fill_ranges(plan, graph, adapter, derived, weight_params=weight_params)
         if full:
-            samples = Dataset.of(calibration_dataset).samples(graph, bias_samples)
+            samples = kept or Dataset.of(calibration_dataset).samples(graph, bias_samples)
             return correct_full(adapter, graph, plan, samples, params=bias_params).plan
         if fast:
             return _corrected_from_statistics(adapter, graph, plan, statistics, bias_params)
@@ -174,7 +199,6 @@ def make_plan(
     if fast:
         taps = channel_mean_taps(graph, plan, apply_for_all_nodes=bias_params.apply_for_all_nodes)
         means = {tensor: InputMean(tensor, axis, batchwise=batchwise) for tensor, axis in taps.items()}
-    kept: list[Sample] = []
     known = dataset.length_hint()
     with reporting(progress) as report:
         estimators = observe(
@@ -222,7 +246,7 @@ def _corrected_from_statistics(
     if len(found) < len(taps):
         lacking = next(tensor for tensor in taps if tensor not in found)
         _logger.warning(
-            "the statistics lack the channel means of %d of %d tensors, such as %r, so the biases of the operations that "
+            "the statistics lack the channel means of %d of %d tensors, such as %r, so the biases of operations that "
             "read them stay as they are; calibrate again, or set disable_bias_correction=True",
             len(taps) - len(found),
             len(taps),
