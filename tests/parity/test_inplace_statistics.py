@@ -14,6 +14,7 @@ from quantstats.adapters.protocol import Array, Extrema, Sample
 from quantstats.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 from quantstats.errors import NonFiniteError
 from quantstats.parameters import QuantizationPreset
+from quantstats.ptq.bias_correction import channel_mean_taps
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.quantize import make_plan
 from quantstats.range_estimator import (
@@ -91,13 +92,26 @@ ABS_MAX = RangeEstimatorParameters(
 )
 def test_same_bits_and_no_activation_leaves_the_graph(opset: int, options: dict[str, Any]) -> None:
     model = small_cnn(opset=opset)
-    inside, watched = plan_of(model, samples(), True, **options)
-    outside, plain = plan_of(model, samples(), False, **options)
+    inside, watched = plan_of(model, samples(), True, disable_bias_correction=True, **options)
+    outside, plain = plan_of(model, samples(), False, disable_bias_correction=True, **options)
     assert inside == outside
     assert watched.handed_out <= {"x"}
     assert len(watched.reduced) > 4
     assert plain.reduced == set()
     assert plain.handed_out == watched.reduced | {"x"}
+
+
+@pytest.mark.parametrize("options", [{}, {"batchwise_statistics": True}], ids=["default", "batchwise"])
+def test_bias_correction_gets_the_inputs_of_what_it_corrects(options: dict[str, Any]) -> None:
+    inside, watched = plan_of(small_cnn(), samples(), True, **options)
+    outside, plain = plan_of(small_cnn(), samples(), False, **options)
+    assert inside == outside
+    assert inside.biases
+    taps = channel_mean_taps(watched.graph(), inside, apply_for_all_nodes=False)
+    assert watched.handed_out == {"x", *taps}
+    assert watched.reduced.isdisjoint(taps)
+    assert len(watched.reduced) > 2
+    assert plain.handed_out == watched.reduced | watched.handed_out
 
 
 @pytest.mark.parametrize("name", ["MEAN_QUANTILE", "HISTOGRAM"])
