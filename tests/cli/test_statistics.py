@@ -68,6 +68,38 @@ def test_batches_hold_the_statistics_of_single_samples(
         np.testing.assert_array_equal(mine, its)
 
 
+def test_a_checkpoint_is_gone_on_from(quantstats: Command, model: Path, data: Path, tmp_path: Path) -> None:
+    whole, out, checkpoint = tmp_path / "whole", tmp_path / "s", tmp_path / "c"
+    assert quantstats("calibrate", model, "--data", data, "-o", whole).exit_code == 0
+    options = ("--checkpoint", checkpoint, "--every", 7)
+    assert quantstats("calibrate", model, "--data", data, "-o", out, "--subset-size", 9, *options).exit_code == 0
+    assert checkpoint.read_bytes() == out.read_bytes()
+    result = quantstats("calibrate", model, "--data", data, "-o", out, "--overwrite", *options)
+    assert result.exit_code == 0, result.output
+    assert checkpoint.read_bytes() == out.read_bytes() == whole.read_bytes()
+    line = error_of(quantstats("calibrate", model, "--data", data, "-o", tmp_path / "t", "--per-channel", *options))
+    assert f"the checkpoint {checkpoint} is of another calibration, it differs in tensor 'image': channel axis" in line
+    for name, message in ((data, "would replace a file that is read"), (tmp_path / "t", "is the output too")):
+        line = error_of(quantstats("calibrate", model, "--data", data, "-o", tmp_path / "t", "--checkpoint", name))
+        assert message in line
+    assert names_in(tmp_path) == {"model.onnx", "data.npz", "whole", "s", "c"}
+
+
+def test_a_policy_for_values_that_are_not_finite(quantstats: Command, model: Path, data: Path, tmp_path: Path) -> None:
+    with np.load(data) as archive:
+        image = archive["image"]
+    image[3, 0, 0, 0] = np.nan
+    bad, out = tmp_path / "bad.npz", tmp_path / "s"
+    np.savez(bad, image=image)
+    line = error_of(quantstats("calibrate", model, "--data", bad, "-o", out))
+    assert "tensor 'image' has 1 NaN, 0 +Inf and 0 -Inf among 64 values, in channel 0 of axis 1, in sample '3'" in line
+    assert not out.exists()
+    result = quantstats("calibrate", model, "--data", bad, "-o", out, "--non-finite", "clamp")
+    assert result.exit_code == 0, result.output
+    assert "note: values that are not finite were clamped in the statistics of tensors: 'image' (1 NaN" in result.stderr
+    assert qs.CalibrationStatistics.load(out)["image"].counts.nan == 1
+
+
 def test_a_model_that_fixes_its_batch(
     quantstats: Command, make_classifier: Callable[..., Path], data: Path, tmp_path: Path
 ) -> None:

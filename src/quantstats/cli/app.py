@@ -18,6 +18,7 @@ from quantstats.cli import INTERRUPTED, missing_extra
 from quantstats.errors import ParameterError, QuantizationError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
+from quantstats.statistics.non_finite import NonFinitePolicy
 
 app = typer.Typer(
     name="quantstats",
@@ -27,6 +28,19 @@ app = typer.Typer(
     # An exception that gets here is a bug, and a bug is reported with the plain traceback.
     pretty_exceptions_enable=False,
 )
+
+
+class NonFiniteName(str, Enum):
+    """What to do about values that are not finite, as a person types it."""
+
+    RAISE = "raise"
+    IGNORE = "ignore"
+    CLAMP = "clamp"
+
+    @property
+    def policy(self) -> NonFinitePolicy:
+        """As the library has it."""
+        return self.value
 
 
 class RangeEstimatorName(str, Enum):
@@ -246,6 +260,16 @@ def calibrate(
             "statistics of several are merged.",
         ),
     ] = "",
+    non_finite: Annotated[
+        NonFiniteName, typer.Option(help="Activations that are NaN or infinite: refuse them, leave them out, or clamp.")
+    ] = NonFiniteName.RAISE,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep what is done in this file; a run that was killed goes on from it when repeated."
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Runs of the model between two writes of the checkpoint.")] = 50,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no result.")] = False,
 ) -> None:
@@ -266,6 +290,9 @@ def calibrate(
             per_channel=per_channel,
             model_type=model_type,
             id_prefix=id_prefix,
+            non_finite=non_finite.policy,
+            checkpoint=checkpoint,
+            every=every,
             overwrite=overwrite,
         )
         console = Console(stderr=True, quiet=quiet)

@@ -13,12 +13,13 @@ from quantstats.advanced_parameters import AdvancedQuantizationParameters
 from quantstats.cli.data import Batches, SampleFiles
 from quantstats.cli.output import check_output, staged_outputs
 from quantstats.cli.progress import Stages
-from quantstats.errors import DataError, QuantizationError
+from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.parameters import IgnoredScope, ModelType
 from quantstats.ptq.collection import calibrate
 from quantstats.ptq.dataset import Dataset
 from quantstats.statistics import CalibrationStatistics
 from quantstats.statistics.calibration_file import require_safetensors
+from quantstats.statistics.non_finite import NonFinitePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class CalibrateJob:
     :param batch_size: Samples in one run; ``None`` takes what the model fixes, else 1.
     :param per_channel: Collect per channel too.
     :param id_prefix: What the id of a sample has before its position in the data.
+    :param non_finite: What to do about activations that are NaN or infinite.
+    :param checkpoint: A file that keeps what is done, to go on from if the run is killed.
+    :param every: After how many runs of the model it is written.
     :param overwrite: Replace an output that exists.
     """
 
@@ -47,6 +51,9 @@ class CalibrateJob:
     ignored_scope: IgnoredScope | None = None
     advanced_parameters: AdvancedQuantizationParameters | None = None
     id_prefix: str = ""
+    non_finite: NonFinitePolicy = "raise"
+    checkpoint: Path | None = None
+    every: int = 50
     overwrite: bool = False
 
 
@@ -58,6 +65,10 @@ def run_calibration(job: CalibrateJob, *, console: Console) -> CalibrationStatis
     :raises QuantizationError: The model, the data or a parameter cannot be used.
     """
     check_output(job.output, overwrite=job.overwrite, sources=(job.model, job.data))
+    if job.checkpoint is not None:
+        check_output(job.checkpoint, overwrite=True, sources=(job.model, job.data))  # One that exists is gone on from.
+        if job.checkpoint.resolve() == job.output.resolve():
+            raise ParameterError(f"checkpoint {str(job.checkpoint)!r} is the output too; give another name")
     require_safetensors()
     adapter = OnnxAdapter(job.model)
     graph = adapter.graph()
@@ -78,6 +89,9 @@ def run_calibration(job: CalibrateJob, *, console: Console) -> CalibrationStatis
             model_type=job.model_type,
             ignored_scope=job.ignored_scope,
             advanced_parameters=job.advanced_parameters,
+            non_finite=job.non_finite,
+            checkpoint=job.checkpoint,
+            every=job.every,
             progress=progress,
         )
         statistics.save(staged)
