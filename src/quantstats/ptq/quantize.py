@@ -162,8 +162,8 @@ def make_plan(
     if statistics is None and non_finite != "raise":
         # Statistics know how to leave values out or to clamp them, and ranges that follow from them have the same bits.
         dataset = Dataset.of(calibration_dataset)
-        given = advanced.batchwise_statistics
-        batchwise = dataset.batch_size > 1 if given is None else given
+        if advanced.batchwise_statistics is None:  # The samples alone, which go on, do not tell the size of a batch.
+            advanced = dataclasses.replace(advanced, batchwise_statistics=dataset.batch_size > 1)
         statistics = calibrate(
             adapter,
             _keeping(dataset.samples(graph, subset_size), kept, bias_samples if full else 0),
@@ -172,7 +172,7 @@ def make_plan(
             preset=preset,
             model_type=model_type,
             ignored_scope=ignored_scope,
-            advanced_parameters=dataclasses.replace(advanced, batchwise_statistics=batchwise),
+            advanced_parameters=advanced,
             progress=progress,
         )
     if statistics is not None:
