@@ -42,8 +42,15 @@ class TwinEnum(Enum):
             raise ParameterError(f"nncf's {obj!r} has no counterpart in {cls.__name__}; use one of {choices}") from None
 
     def to_nncf(self) -> Any:
-        """nncf's member with the same value. Imports nncf."""
-        return nncf_class(self._nncf_path())(self.value)
+        """nncf's member with the same value. Imports nncf. Raises `ParameterError` if there is none."""
+        twin = nncf_class(self._nncf_path())
+        try:
+            return twin(self.value)
+        except ValueError:
+            choices = ", ".join(member.name for member in twin)
+            raise ParameterError(
+                f"nncf has no counterpart of {self!s} in {twin.__name__}; use one of {choices}"
+            ) from None
 
 
 class TwinStrEnum(str, TwinEnum):

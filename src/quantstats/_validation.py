@@ -61,6 +61,12 @@ def check_count(owner: str, field: str, value: Any, *, least: int) -> None:
         raise ParameterError(f"{owner}.{field}={value!r} is not an integer of at least {least}; give one")
 
 
+def check_string(owner: str, field: str, value: Any) -> None:
+    """`value` must be a string."""
+    if not isinstance(value, str):
+        raise ParameterError(f"{owner}.{field}={value!r} is not a string; give a name")
+
+
 def check_strings(owner: str, field: str, value: Any) -> None:
     """`value` must be a list of strings (a single string, easily given by mistake, is refused)."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -20,6 +20,7 @@ from quantstats._validation import (
     check_path,
     check_positive,
     check_settings,
+    check_string,
 )
 from quantstats.parameters import QuantizationMode
 from quantstats.range_estimator import RangeEstimatorParameters
@@ -43,12 +44,14 @@ class OverflowFix(TwinStrEnum):
     range, [-64, 63], cannot reach that limit; they cost about 6 dB of weight SQNR.
 
     ENABLE: the weights of every convolution and matrix multiplication. FIRST_LAYER: those of the convolutions that
-    read a model input. DISABLE: none; right for CPUs with VNNI.
+    read a model input. DISABLE: none; right for CPUs with VNNI. AUTO, which nncf does not have: full range where it is
+    proven that no input saturates, else the finest scale of which that is proven, see `AdvancedQuantizationParameters`.
     """
 
     ENABLE = "enable"
     FIRST_LAYER = "first_layer_only"
     DISABLE = "disable"
+    AUTO = "auto"
 
     @classmethod
     def _nncf_path(cls) -> str:
@@ -130,7 +133,8 @@ class AdvancedBiasCorrectionParameters(TwinDataclass):
 class AdvancedQuantizationParameters(TwinDataclass):
     """Advanced parameters of a quantization run.
 
-    :param overflow_fix: see `OverflowFix`. None: FIRST_LAYER if weights and activations have 8 bits, else DISABLE.
+    :param overflow_fix: see `OverflowFix`. None: DISABLE for the target VNNI; else, if weights and activations have 8
+        bits, AUTO for the targets AVX2 and AVX512 and FIRST_LAYER for others; else DISABLE.
     :param quantize_outputs: quantize the model's outputs too.
     :param inplace_statistics: True lets the framework reduce the activations of which only minimum and maximum are
         needed, so that they are not handed out, where its adapter can; False takes every statistic with the kernels
@@ -146,6 +150,8 @@ class AdvancedQuantizationParameters(TwinDataclass):
     :param backend_params: settings that only one adapter understands, by name; an unknown name is an error. The ONNX
         adapter takes ``"num_threads"`` (threads of onnxruntime in calibration) and ``"external_data_dir"`` (directory
         of the external data of an ``onnx.ModelProto``).
+    :param overflow_pairing: for AUTO, which weights the runtime adds up in pairs, a name of
+        ``quantstats.overflow.PAIRINGS``. ``"any"`` holds for every runtime. nncf does not have it.
     :raises ParameterError: a value has the wrong type.
     """
 
@@ -170,9 +176,11 @@ class AdvancedQuantizationParameters(TwinDataclass):
     weights_range_estimator_params: RangeEstimatorParameters = field(default_factory=RangeEstimatorParameters)
     bias_correction_params: AdvancedBiasCorrectionParameters = field(default_factory=AdvancedBiasCorrectionParameters)
     backend_params: dict[str, Any] = field(default_factory=dict)
+    overflow_pairing: str = "any"
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
+        check_string(owner, "overflow_pairing", self.overflow_pairing)
         if self.overflow_fix is not None:
             check_member(owner, "overflow_fix", self.overflow_fix, OverflowFix)
         for name in ("quantize_outputs", "inplace_statistics", "disable_bias_correction"):

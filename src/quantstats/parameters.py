@@ -63,13 +63,21 @@ class QuantizationPreset(TwinStrEnum):
 
 
 class TargetDevice(TwinStrEnum):
-    """The kind of device that the quantized model runs on. ANY means a CPU of any generation."""
+    """The kind of device that the quantized model runs on: never the one that quantizes.
+
+    ANY and CPU mean a CPU of any generation. AVX2 and AVX512 mean one without VNNI, whose 16-bit sums of products
+    saturate, so the overflow fix is AUTO by default; VNNI means one that adds in 32 bits, so weights need no fix. nncf
+    does not have these three.
+    """
 
     ANY = "ANY"
     CPU = "CPU"
     GPU = "GPU"
     NPU = "NPU"
     CPU_SPR = "CPU_SPR"
+    AVX2 = "AVX2"
+    AVX512 = "AVX512"
+    VNNI = "VNNI"
 
     @classmethod
     def _nncf_path(cls) -> str:

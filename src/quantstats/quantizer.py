@@ -180,6 +180,18 @@ class Quantizer:
             x, self.scale, self.zero_point, axis=self.axis, qmin=self.clip_low, qmax=self.clip_high, out=out
         )
 
+    def with_scale(self, scale: Float32Array) -> Quantizer:
+        """The same levels at other distances, for a symmetric quantizer: a zero point of 0 stays on zero.
+
+        :param scale: float32, positive, of the shape of `scale`.
+        """
+        return dataclasses.replace(
+            self,
+            scale=scale,
+            input_low=np.float32(self.level_low) * scale,
+            input_high=np.float32(self.level_high) * scale,
+        )
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Quantizer):
             return NotImplemented

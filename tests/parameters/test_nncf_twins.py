@@ -39,7 +39,12 @@ DATACLASSES = [
     (parameters.IgnoredScope, "nncf.IgnoredScope"),
 ]
 # Fields that only one side has, and why.
-ONLY_OURS = {"convert_to_mixed_preset"}  # nncf dropped it
+ONLY_OURS = {
+    "convert_to_mixed_preset",  # nncf dropped it
+    "overflow_pairing",
+}
+# Kinds of CPUs that nncf does not tell apart.
+ONLY_OUR_CPUS = ("AVX2", "AVX512", "VNNI")
 # Range estimators that nncf lacks, and the preset of nncf that an error recommends.
 ONLY_OUR_MEMBERS = {"MSE": "HISTOGRAM", "ENTROPY": "HISTOGRAM", "PERCENTILE": "MEAN_QUANTILE", "AUTO": "HISTOGRAM"}
 ONLY_NNCF = {
@@ -65,7 +70,7 @@ def nncf() -> Any:
 @pytest.mark.parametrize(("ours", "path"), ENUMERATIONS, ids=lambda value: getattr(value, "__name__", ""))
 def test_enumerations_have_the_same_members(ours: Any, path: str) -> None:
     theirs = load(path)
-    shared = [member for member in ours if member.name not in ONLY_OUR_MEMBERS]
+    shared = [member for member in ours if member.name not in (*ONLY_OUR_MEMBERS, *ONLY_OUR_CPUS)]
     assert [(m.name, m.value) for m in shared] == [(m.name, m.value) for m in theirs]
     for member in shared:
         assert member.to_nncf() is theirs(member.value)
@@ -126,6 +131,29 @@ def test_range_estimators_that_nncf_lacks_name_the_nearest_it_has(name: str, nea
         with pytest.raises(ParameterError, match=rf"AggregatorType\.{name} does not exist in nncf.*Set\.{nearest}$"):
             params.to_nncf()
     assert getattr(load(f"{RE}.RangeEstimatorParametersSet"), nearest)
+
+
+@pytest.mark.usefixtures("nncf")
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (advanced_parameters.OverflowFix.AUTO, "no counterpart of auto in OverflowFix; use one of ENABLE, FIRST_LAYER"),
+        *(
+            (parameters.TargetDevice[name], f"no counterpart of {name} in TargetDevice; use one of ANY, CPU")
+            for name in ONLY_OUR_CPUS
+        ),
+    ],
+)
+def test_what_nncf_lacks_is_refused_by_name(member: Any, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        member.to_nncf()
+
+
+@pytest.mark.usefixtures("nncf")
+def test_a_pairing_is_not_dropped_in_silence() -> None:
+    advanced = advanced_parameters.AdvancedQuantizationParameters(overflow_pairing="adjacent")
+    with pytest.raises(ParameterError, match="overflow_pairing='adjacent' .* does not exist in the installed nncf"):
+        advanced.to_nncf()
 
 
 @pytest.mark.usefixtures("nncf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quantstats._validation import check_count, check_instance, check_member
 from quantstats.advanced_parameters import AdvancedQuantizationParameters
 from quantstats.errors import ParameterError
+from quantstats.overflow.pairing import find_pairing
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 
 
@@ -31,11 +32,12 @@ def check_parameters(
         check_instance(owner, "ignored_scope", ignored_scope, IgnoredScope)
     check_instance(owner, "advanced_parameters", advanced, AdvancedQuantizationParameters)
     check_member(owner, "target_device", target_device, TargetDevice)
-    if target_device not in (TargetDevice.ANY, TargetDevice.CPU):
+    if target_device in (TargetDevice.GPU, TargetDevice.NPU, TargetDevice.CPU_SPR):
         raise ParameterError(
-            f"{owner}.target_device={target_device.value} is not supported; models are quantized for CPUs of any "
-            "generation: use TargetDevice.ANY or TargetDevice.CPU"
+            f"{owner}.target_device={target_device.value} is not supported; models are quantized for CPUs: use "
+            "TargetDevice.ANY or TargetDevice.CPU for those of any generation, or AVX2, AVX512 or VNNI"
         )
+    find_pairing(advanced.overflow_pairing)
     check_count(owner, "subset_size", subset_size, least=1)
     if advanced.backend_params:
         raise ParameterError(

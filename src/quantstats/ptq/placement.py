@@ -15,7 +15,8 @@ from functools import cached_property
 
 from quantstats.advanced_parameters import OverflowFix, QuantizationParameters
 from quantstats.errors import NothingToQuantizeError
-from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset
+from quantstats.overflow.pairing import Pairing, find_pairing
+from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset, TargetDevice
 from quantstats.ptq.graph import Operation, OperationKind, Port, QuantizationGraph
 from quantstats.ptq.ignored_scope import ignored_operations
 from quantstats.ptq.plan import ActivationQuantizer, Decision, Place, QuantizationPlan, WeightQuantizer
@@ -40,6 +41,8 @@ def place(
     weights: QuantizationParameters | None = None,
     quantize_outputs: bool = False,
     ignored_scope: IgnoredScope | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    overflow_pairing: str | Pairing = "any",
 ) -> QuantizationPlan:
     """Decide which operations are quantized and where quantizers act.
 
@@ -48,21 +51,30 @@ def place(
     :param model_type: The family of the model. In a transformer additions, multiplications and poolings stay in
         floating point, as does the product of attention weights and values; what else enters a product of two
         activations is symmetric, unless ``activations`` names a mode.
-    :param overflow_fix: Which weights use half of the range; ``None`` takes the default of the bit widths.
+    :param overflow_fix: Which weights are kept from saturating 16-bit sums, and how; ``None`` takes the default of the
+        bit widths and the target.
     :param activations: What the user asks of activation quantizers. With ``per_channel``, a tensor gets a scale per
         channel where every quantized reader names the same channel axis and no operation moves the data in between;
         elsewhere one scale.
     :param weights: What the user asks of weight quantizers.
     :param quantize_outputs: Quantize the model's floating-point outputs, too.
     :param ignored_scope: Operations that stay in floating point.
+    :param target_device: The CPU that will run the model.
+    :param overflow_pairing: Which weights the runtime adds up in pairs, for the overflow fix AUTO.
     :return: A plan whose quantizers have no numbers yet.
     :raises ParameterError: if the overflow fix does not go with the weights' parameters.
     :raises IgnoredScopeError: if a rule of the scope matches nothing.
     :raises NothingToQuantizeError: if no operation is left to quantize.
     """
     schemes = resolve_schemes(
-        preset=preset, model_type=model_type, overflow_fix=overflow_fix, activations=activations, weights=weights
+        preset=preset,
+        model_type=model_type,
+        overflow_fix=overflow_fix,
+        activations=activations,
+        weights=weights,
+        target_device=target_device,
     )
+    pairing = find_pairing(overflow_pairing) if schemes.overflow_fix is OverflowFix.AUTO else None
     ignored = ignored_operations(graph, ignored_scope)
     placement = _Placement(graph, ignored, quantize_outputs, model_type is ModelType.TRANSFORMER)
     if not placement.quantized:
@@ -72,7 +84,7 @@ def place(
         products = dataclasses.replace(products, mode=QuantizationMode.SYMMETRIC)
     return QuantizationPlan(
         activations=tuple(_activation_quantizers(graph, placement, schemes.activations, products)),
-        weights=tuple(_weight_quantizers(graph, placement, schemes)),
+        weights=tuple(_weight_quantizers(graph, placement, schemes, pairing)),
         decisions=placement.decisions,
     )
 
@@ -473,7 +485,9 @@ def _common_channel_axis(graph: QuantizationGraph, placement: _Placement, places
     return axes.pop() if len(axes) == 1 else None
 
 
-def _weight_quantizers(graph: QuantizationGraph, placement: _Placement, schemes: Schemes) -> Iterator[WeightQuantizer]:
+def _weight_quantizers(
+    graph: QuantizationGraph, placement: _Placement, schemes: Schemes, pairing: Pairing | None
+) -> Iterator[WeightQuantizer]:
     readers: dict[tuple[str, int | None], list[Port]] = {}
     for operation in graph:
         if operation.weight is not None and operation.kind in _LEADERS and operation.name in placement.quantized:
@@ -488,13 +502,13 @@ def _weight_quantizers(graph: QuantizationGraph, placement: _Placement, schemes:
     }
     for (tensor, axis), ports in readers.items():
         config = dataclasses.replace(schemes.weights, per_channel=axis is not None)
-        yield WeightQuantizer(tensor, tuple(ports), config, axis, (tensor, axis) in halved)
+        yield WeightQuantizer(tensor, tuple(ports), config, axis, (tensor, axis) in halved, pairing=pairing)
 
 
 def _is_half_range(graph: QuantizationGraph, operation: Operation, overflow_fix: OverflowFix) -> bool:
     if overflow_fix is OverflowFix.ENABLE:
         return True
-    if overflow_fix is OverflowFix.DISABLE or operation.kind not in _CONVOLUTIONS:
+    if overflow_fix is not OverflowFix.FIRST_LAYER or operation.kind not in _CONVOLUTIONS:
         return False
     for operand in operation.activations:
         tensor = operation.inputs[operand]

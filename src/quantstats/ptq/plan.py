@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstats.errors import ParameterError
+from quantstats.overflow.pairing import Pairing
 from quantstats.ptq.graph import Port
 from quantstats.quantizer import Quantizer, QuantizerConfig
 
@@ -62,6 +63,8 @@ class WeightQuantizer:
     :param config: Bits, scheme, granularity.
     :param channel_axis: Axis of the output channels in the constant as it is stored, ``None`` for per tensor.
     :param half_range: True if the values must stay in half of the levels, so that u8 x s8 products cannot saturate.
+    :param pairing: If given, the scale is the finest at which the levels cannot saturate 16-bit sums of products that
+        are paired like this, and that of the full range where it can be.
     :param quantizer: Scale, zero point and levels; ``None`` before ranges are known.
     """
 
@@ -71,6 +74,7 @@ class WeightQuantizer:
     channel_axis: int | None = None
     half_range: bool = False
     quantizer: Quantizer | None = None
+    pairing: Pairing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def quantize(
         and is not read, where `statistics` are given and biases are not corrected fully.
     :param preset: ``performance`` (all symmetric) or ``mixed`` (asymmetric activations); ``None`` takes ``mixed`` for
         transformers, else ``performance``.
-    :param target_device: ANY or CPU.
+    :param target_device: The CPU that will run the model: ANY or CPU of any generation, or AVX2, AVX512 or VNNI.
     :param subset_size: The largest number of samples to read. Data may end earlier.
     :param fast_bias_correction: How biases make up for the mean error of quantization, unless
         `advanced_parameters` disable it. True: for each operation by itself, from the mean of its input. False: from
@@ -152,6 +152,8 @@ def make_plan(
         weights=advanced.weights_quantization_params,
         quantize_outputs=advanced.quantize_outputs,
         ignored_scope=ignored_scope,
+        target_device=target_device,
+        overflow_pairing=advanced.overflow_pairing,
     )
     check_estimators(plan, advanced)
     weight_params = advanced.weights_range_estimator_params

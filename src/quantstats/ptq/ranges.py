@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from quantstats.adapters.protocol import Array, ModelAdapter
 from quantstats.errors import NonFiniteError, QuantizationError
 from quantstats.parameters import QuantizationMode
-from quantstats.ptq.graph import QuantizationGraph
-from quantstats.ptq.plan import QuantizationPlan
+from quantstats.ptq.graph import Port, QuantizationGraph
+from quantstats.ptq.plan import QuantizationPlan, WeightQuantizer
+from quantstats.ptq.saturation import by_reader, products, safe_quantizer
 from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics import RangeEstimator
@@ -51,13 +52,30 @@ def fill_ranges(
         else:
             axis = activation.channel_axis
             activations[tensor] = _quantizer(estimators[tensor], tensor, config, axis, half_range=False)
+    # A weight that must not saturate depends on the levels of the activations that it is multiplied by.
+    readers = by_reader(plan.activations, activations)
     weights = {
-        (weight.tensor, weight.channel_axis): _of_constant(
-            adapter, weight.tensor, weight.config, weight.channel_axis, weight_params, half_range=weight.half_range
-        )
+        (weight.tensor, weight.channel_axis): _of_weight(adapter, weight, weight_params, graph, readers)
         for weight in plan.weights
     }
     return plan.with_quantizers(activations, weights)
+
+
+def _of_weight(
+    adapter: ModelAdapter[Any],
+    weight: WeightQuantizer,
+    params: RangeEstimatorParameters | None,
+    graph: QuantizationGraph,
+    readers: Mapping[Port, Quantizer],
+) -> Quantizer:
+    def quantizer(*, half_range: bool) -> Quantizer:
+        return _of_constant(adapter, weight.tensor, weight.config, weight.channel_axis, params, half_range=half_range)
+
+    if weight.pairing is None:
+        return quantizer(half_range=weight.half_range)
+    values = adapter.constant(weight.tensor)
+    found = tuple(products(weight, values.ndim, graph, readers))
+    return safe_quantizer(values, quantizer(half_range=False), quantizer(half_range=True), found, weight.pairing)
 
 
 def _of_constant(

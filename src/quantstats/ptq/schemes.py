@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 from quantstats.advanced_parameters import OverflowFix, QuantizationParameters
 from quantstats.errors import ParameterError
-from quantstats.parameters import ModelType, QuantizationMode, QuantizationPreset
+from quantstats.parameters import ModelType, QuantizationMode, QuantizationPreset, TargetDevice
 from quantstats.quantizer import QuantizerConfig
+
+_DEFAULT_FIX = {
+    TargetDevice.AVX2: OverflowFix.AUTO,
+    TargetDevice.AVX512: OverflowFix.AUTO,
+    TargetDevice.VNNI: OverflowFix.DISABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +22,7 @@ class Schemes:
 
     :param activations: Configuration of activation quantizers.
     :param weights: Configuration of weight quantizers.
-    :param overflow_fix: Which weights are written in half of the range.
+    :param overflow_fix: Which weights are kept from saturating 16-bit sums.
     """
 
     activations: QuantizerConfig
@@ -31,15 +37,17 @@ def resolve_schemes(
     overflow_fix: OverflowFix | None = None,
     activations: QuantizationParameters | None = None,
     weights: QuantizationParameters | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
 ) -> Schemes:
     """Fill in what the user left open.
 
     The preset is ``mixed`` (asymmetric activations) for transformers, else ``performance`` (all symmetric). Weights are
     8 bits per channel; symmetric ones are signed and narrow, so that the levels are balanced around zero, as nncf has
-    them. Activations are 8 bits per tensor. The overflow fix is FIRST_LAYER where weights are 8-bit symmetric and
-    activations 8-bit, else DISABLE.
+    them. Activations are 8 bits per tensor. Where weights are 8-bit symmetric and activations 8-bit, the overflow fix
+    is AUTO for CPUs that are named and have no VNNI, FIRST_LAYER for CPUs of any generation, DISABLE for those with
+    VNNI; elsewhere it is DISABLE. AUTO is DISABLE on a CPU with VNNI, which cannot saturate.
 
-    :raises ParameterError: if half of the range is asked for and the weights are not 8-bit and symmetric.
+    :raises ParameterError: if a fix is asked for and the weights are not 8-bit and symmetric.
     """
     if preset is None:
         preset = QuantizationPreset.MIXED if model_type is ModelType.TRANSFORMER else QuantizationPreset.PERFORMANCE
@@ -48,14 +56,17 @@ def resolve_schemes(
 
     halvable = weight_config.num_bits == 8 and weight_config.mode is QuantizationMode.SYMMETRIC
     if overflow_fix is None:
-        default = halvable and activation_config.num_bits == 8
-        overflow_fix = OverflowFix.FIRST_LAYER if default else OverflowFix.DISABLE
+        overflow_fix = OverflowFix.DISABLE
+        if halvable and activation_config.num_bits == 8:
+            overflow_fix = _DEFAULT_FIX.get(target_device, OverflowFix.FIRST_LAYER)
     elif overflow_fix is not OverflowFix.DISABLE and not halvable:
         raise ParameterError(
             f"overflow_fix={overflow_fix.value!r} needs 8-bit symmetric weights, but weights_quantization_params "
             f"asks for {weight_config.num_bits}-bit {weight_config.mode.value} ones; "
             f"use overflow_fix={OverflowFix.DISABLE.value!r} or other weight parameters"
         )
+    if overflow_fix is OverflowFix.AUTO and target_device is TargetDevice.VNNI:
+        overflow_fix = OverflowFix.DISABLE
     return Schemes(activation_config, weight_config, overflow_fix)
 
 

@@ -1,0 +1,33 @@
+"""Saturation of u8 x s8 arithmetic on CPUs without VNNI: proof, remedy, simulation.
+
+:func:`certify` proves from the weights whether a layer can saturate, :func:`smallest_safe_scale` finds the finest scale
+at which it cannot, :func:`saturating_conv` and :func:`simulate` compute what such a CPU computes, and :func:`analyze`
+reports on a whole quantized model.
+"""
+
+from quantstats.overflow.certificate import Certificate, certify
+from quantstats.overflow.pairing import (
+    PAIRINGS,
+    AnyPairs,
+    BlockPairs,
+    LayerKind,
+    NoPairs,
+    Pairing,
+    find_pairing,
+    pair_limits,
+)
+from quantstats.overflow.safe_scale import smallest_safe_scale
+
+__all__ = [
+    "PAIRINGS",
+    "AnyPairs",
+    "BlockPairs",
+    "Certificate",
+    "LayerKind",
+    "NoPairs",
+    "Pairing",
+    "certify",
+    "find_pairing",
+    "pair_limits",
+    "smallest_safe_scale",
+]
