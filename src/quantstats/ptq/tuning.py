@@ -189,6 +189,8 @@ def _bound(params: StatisticsCollectorParameters) -> str:
 
 
 def _bias_corrections(settings: Settings) -> Iterator[Settings]:
+    if settings.advanced.disable_bias_correction:
+        return  # as the user wants it
     yield settings.with_advanced("no bias correction", disable_bias_correction=True)
     for fast in (True, False):
         corrected = settings.with_advanced(

@@ -324,10 +324,11 @@ class _Control:
         plan = self._plan_of(other)
         if fingerprint(plan) == fingerprint(best.plan):
             return best, settings
+        before = self.measurement.focused
         candidate = self.measurement.validate(plan, str(other), focus=True)
         if candidate.passes or candidate.metric > best.metric:
             return candidate, other
-        self.measurement.focus(best)
+        self.measurement.focus(before)
         return best, settings
 
     def _noise(self, plan: QuantizationPlan) -> float:

@@ -72,6 +72,18 @@ class Candidate:
     passes: bool
 
 
+@dataclass(frozen=True)
+class Focus:
+    """What the ranking subset is taken from.
+
+    :param candidate: The plan that hurts the samples.
+    :param outcome: Its validation; ``None`` if that is from a journal, and is repeated once it is needed.
+    """
+
+    candidate: Candidate
+    outcome: Outcome | None
+
+
 class Measurement:
     """Measures plans of one model, or takes the results of an earlier run from its journal.
 
@@ -109,8 +121,7 @@ class Measurement:
         self._fp32_metric = 0.0
         self._kind = ValueKind.NOTHING
         self._original: Outcome | None = None
-        self._focus: Candidate | None = None
-        self._of_focus: Outcome | None = None
+        self._focus: Focus | None = None
         self._measure: Callable[[Runnable], Score] | None = None
         #: all validations of quantized models
         self.steps: list[Step] = []
@@ -160,15 +171,18 @@ class Measurement:
         what = f"{len(names)} groups reverted" if names else settings
         self._progress("Validating", len(self.steps) + 1, None, f"{what}: {candidate.metric:g}")
         if focus:
-            self.focus(candidate, outcome)
+            self.focus(Focus(candidate, outcome))
         return candidate
 
-    def focus(self, candidate: Candidate, outcome: Outcome | None = None) -> None:
-        """Take the ranking subset from the samples that a candidate hurts most.
+    @property
+    def focused(self) -> Focus:
+        """What the ranking subset is taken from."""
+        assert self._focus is not None
+        return self._focus
 
-        :param outcome: Its validation; ``None`` if it comes from a journal, and is repeated once it is needed.
-        """
-        self._focus, self._of_focus, self._measure = candidate, outcome, None
+    def focus(self, focus: Focus) -> None:
+        """Take the ranking subset from the samples that a candidate hurts most."""
+        self._focus, self._measure = focus, None
 
     def scores(self, trials: Sequence[Trial]) -> list[Score]:
         """Measure plans on the ranking subset."""
@@ -218,16 +232,16 @@ class Measurement:
 
     def _start(self) -> Callable[[Runnable], Score]:
         """Choose the ranking subset and return how a model is measured on it."""
-        assert self._focus is not None
-        if self._original is None:
+        candidate, quantized = self.focused.candidate, self.focused.outcome
+        original = self._original
+        if original is None:
             # The results are from a journal, and what the model computed is not in there.
-            self._original = self._evaluator.validate_original(self._adapter.runnable())
-            _check_repeated("the floating-point model", self._original.metric, self._fp32_metric)
-            self._of_focus = None
-        if self._of_focus is None:
-            self._of_focus = self._validate(self._focus.plan, keep=True)
-            _check_repeated("the quantized model", self._of_focus.metric, self._focus.metric)
-        original, quantized = self._original, self._of_focus
+            original = self._original = self._evaluator.validate_original(self._adapter.runnable())
+            _check_repeated("the floating-point model", original.metric, self._fp32_metric)
+            quantized = None
+        if quantized is None:
+            quantized = self._validate(candidate.plan, keep=True)
+            _check_repeated("the quantized model", quantized.metric, candidate.metric)
         if self._kind is ValueKind.NUMBERS:
             lost = [x - y for x, y in zip(original.numbers, quantized.numbers, strict=True)]
             self._measure = self._by_metric(_largest(lost, self._subset_size))
@@ -295,4 +309,4 @@ def _check_repeated(what: str, metric: float, recorded: float) -> None:
         )
 
 
-__all__ = ["Candidate", "Measurement", "Score", "Trial"]
+__all__ = ["Candidate", "Focus", "Measurement", "Score", "Trial"]

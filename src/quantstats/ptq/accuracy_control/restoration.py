@@ -56,6 +56,7 @@ class Restoration:
         self._keep_weights = keep_weights
         self._noise = {g.name: predicted.of_group(g, with_weights=not keep_weights) for g in groups}
         self._alone: dict[str, Score] = {}
+        self._validated: dict[frozenset[str], Candidate] = {}
         # Most noise first; equal ones by name, so that two runs agree.
         self._unmeasured = sorted(groups, key=lambda g: (-self._noise[g.name], g.name))
 
@@ -174,7 +175,12 @@ class Restoration:
         return revert(self._start.plan, groups, keep_weights=self._keep_weights)
 
     def _validate(self, groups: Sequence[Group]) -> Candidate:
-        return self._measurement.validate(self._without(groups), self._start.settings, tuple(groups))
+        """Validate the plan without some groups, unless that was done: another ranking may begin alike."""
+        names = frozenset(group.name for group in groups)
+        if names not in self._validated:
+            plan = self._without(groups)
+            self._validated[names] = self._measurement.validate(plan, self._start.settings, tuple(groups))
+        return self._validated[names]
 
 
 def _less(groups: Sequence[Group], group: Group) -> list[Group]:
