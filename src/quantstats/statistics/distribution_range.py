@@ -20,6 +20,11 @@ __all__ = ["distribution_range", "quantizer_config"]
 
 Array = npt.NDArray[Any]
 
+# AUTO compares all candidates. But MSE searches every range, so none can promise less error than its own, and whichever
+# promises about as much and is wider than it, the whole range is widest. So two candidates decide: MSE and MINMAX.
+# This much is what a prediction may be off by, and what a wider range may be worth on data that were not seen.
+_AUTO_LEAST_GAIN_DB = 0.2
+
 
 def quantizer_config(config: QuantizerConfig | None, *, num_bits: int, symmetric: bool) -> QuantizerConfig:
     """The quantizer that a range is for: `config`, or what `num_bits` and `symmetric` say of it.
@@ -61,7 +66,8 @@ def distribution_range(
     elif aggregator is AggregatorType.PERCENTILE:
         low, high = _percentile_range(histogram, params, config)
     else:
-        low, high = least_mse_range(histogram, config)
+        assert aggregator is AggregatorType.AUTO
+        low, high = least_mse_range(histogram, config, least_gain=_AUTO_LEAST_GAIN_DB)
     return np.asarray(low, np.float32), np.asarray(high, np.float32)
 
 

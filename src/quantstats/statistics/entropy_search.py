@@ -66,9 +66,9 @@ def divergences(counts: Float64Array, start: IntArray, end: IntArray, cells: int
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.where(total > 0, total * np.log(mass / bins), 0.0).sum(axis=1)
         scale = np.log(inside / below[-1])
-    own = entropy[end] - entropy[start]
-    own += _x_log_x(first + clipped_low) - _x_log_x(first) + _x_log_x(last + clipped_high) - _x_log_x(last)
-    divergence: Float64Array = np.where(inside > 0, (own - cross) / below[-1] + scale, np.inf)
+        own = entropy[end] - entropy[start]
+        own += _x_log_x(first + clipped_low) - _x_log_x(first) + _x_log_x(last + clipped_high) - _x_log_x(last)
+        divergence: Float64Array = np.where(inside > 0, (own - cross) / below[-1] + scale, np.inf)
     return divergence
 
 

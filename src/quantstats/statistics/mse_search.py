@@ -25,6 +25,7 @@ from quantstats.errors import NonFiniteError
 from quantstats.parameters import QuantizationMode
 from quantstats.quantizer import QuantizerConfig, quantizer_from_range
 from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.predicted_error import squared_error
 from quantstats.statistics.tail_integral import TailIntegral
 
 __all__ = ["least_mse_range", "whole_range"]
@@ -34,9 +35,9 @@ Float64Array = npt.NDArray[np.float64]
 # The quantizer widens a symmetric bound below the first, and an asymmetric range below the second.
 _LEAST_HIGH = 8e-5
 _LEAST_WIDTH = 8e-4
-# A range that clips must promise more than this over the whole range: 0.02 dB. Where values lie on a grid of their own,
-# as pixels do, the whole range may have no error at all, which the histogram does not tell.
-_LEAST_GAIN = 10**0.002
+# What a range that clips must promise over the whole range. Where values lie on a grid of their own, as evenly
+# distributed pixels do, the whole range may have no error at all, which the histogram does not tell.
+_LEAST_GAIN_DB = 0.02
 # Levels times steps on the first grid, and steps on the finer ones.
 _GRID = 12_000
 _FINER = 9
@@ -53,10 +54,6 @@ class _Choice:
     above: int
     error: float
 
-    @property
-    def range(self) -> tuple[float, float]:
-        return -self.below * self.step, self.above * self.step
-
 
 def whole_range(histogram: BitHistogram, config: QuantizerConfig) -> tuple[float, float]:
     """The range that clips nothing: minimum and maximum, or for a symmetric quantizer what reaches both."""
@@ -66,15 +63,16 @@ def whole_range(histogram: BitHistogram, config: QuantizerConfig) -> tuple[float
     return (-largest if histogram.minimum < 0 else 0.0), largest
 
 
-def least_mse_range(histogram: BitHistogram, config: QuantizerConfig) -> tuple[float, float]:
+def least_mse_range(
+    histogram: BitHistogram, config: QuantizerConfig, *, least_gain: float = _LEAST_GAIN_DB
+) -> tuple[float, float]:
     """The range whose quantizer has the least sum of squared errors on the values that `histogram` counted.
-
-    A range that clips must be better by 0.02 dB than the whole range, which is given otherwise.
 
     :param histogram: of all values; at least one.
     :param config: the quantizer that is to follow, per tensor.
+    :param least_gain: by how many decibels it must be better than the whole range, which is given otherwise.
     :returns: for a symmetric quantizer (-high, high), or (0, high) for data without negative values; for an asymmetric
-        one a range that has zero on a level, and may end up to half a step beyond the values.
+        one a range that has zero on a level, and may reach a step further than the values.
     """
     whole = whole_range(histogram, config)
     negative, positive = TailIntegral(histogram, negative=True), TailIntegral(histogram, negative=False)
@@ -91,13 +89,17 @@ def least_mse_range(histogram: BitHistogram, config: QuantizerConfig) -> tuple[f
         return whole
     below, above = zero - quantizer.level_low, quantizer.level_high - zero
     if below + above < _MOST_LEVELS:
-        error = float((negative.error(step, below) + positive.error(step, above))[0])
+        error, least = float((negative.error(step, below) + positive.error(step, above))[0]), found.error
     else:
-        error = _bennett(negative, positive, step * (below + 0.5), step * (above + 0.5), below + above + 1)[0]
-    if error <= found.error * _LEAST_GAIN:
+        steps, levels = (step[0], found.step), ((-below, -found.below), (above, found.above))
+        error, least = squared_error(*histogram.spread(), steps, *levels)
+    if error <= least * 10 ** (least_gain / 10):
         return whole
     if config.mode is QuantizationMode.ASYMMETRIC:
-        return found.range
+        # The quantizer puts zero on one of 2^bits levels also where narrow_range leaves one of them out.
+        top, width = (1 << config.num_bits) - 1, found.step * (found.below + found.above)
+        zero = round(found.below * top / (found.below + found.above))
+        return -zero * width / top, (top - zero) * width / top
     high = found.step * found.above
     return (-high if histogram.minimum < 0 else 0.0), high
 
@@ -123,7 +125,8 @@ class _Search:
         # Levels below and above zero, where the scheme fixes them.
         self._fixed = (-lowest, highest) if symmetric else None
         largest = max(negative.largest, positive.largest)
-        widest = largest / highest if symmetric else (negative.largest + positive.largest) / self._steps
+        # Since zero is a level, an asymmetric range may have to reach a step further than the values.
+        widest = largest / highest if symmetric else (negative.largest + positive.largest) / (self._steps - 1)
         # A little more than what the quantizer widens, so that rounding to float32 does not fall below it.
         least = (_LEAST_HIGH / highest if symmetric else _LEAST_WIDTH / self._steps) * (1 + 1e-6)
         self._least = max(least, float(np.finfo(np.float32).eps))
@@ -133,7 +136,7 @@ class _Search:
         """The quantizer with the least error."""
         if self._steps >= _MOST_LEVELS:
             return self._finest()
-        best = self._best_of(self._widest * 2.0 ** -np.arange(6.0))
+        best = self._best_of(np.maximum(self._widest * 2.0 ** -np.arange(6.0), self._least))
         evaluated = self._steps if self._fixed else 2 * self._steps
         grid = np.geomspace(*self._bounds(best.error), max(24, min(512, _GRID // evaluated)))
         errors, _ = self._evaluate(grid)
