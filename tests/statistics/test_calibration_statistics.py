@@ -473,8 +473,9 @@ def test_a_sample_is_read_by_one_call_of_each_kernel(monkeypatch: pytest.MonkeyP
     names = [name for name in kernels.__all__ if name != "Summary"]
     for name in names:
         monkeypatch.setattr(kernels, name, counted(name, getattr(kernels, name)))
-    collect([np.ones((2, 3, 4), np.float32)] * 2)
-    assert calls == ["summarize", "abs_quantile", "bit_histogram"] * 2
+    collect([np.full((2, 3, 4), -1, np.float32), np.ones((2, 3, 4), np.float32)])
+    # Without negative values magnitudes are the values.
+    assert calls == ["summarize", "abs_quantile", "bit_histogram", "summarize", "bit_histogram"]
 
 
 def test_a_table_that_grows_keeps_its_rows() -> None:

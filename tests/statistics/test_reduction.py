@@ -52,8 +52,27 @@ def test_the_histogram_reads_once_more_to_count(reads: list[str]) -> None:
 def test_all_columns_together_take_one_read_and_one_for_magnitudes(reads: list[str]) -> None:
     columns = [Column(S.MIN), Column(S.MAX), Column(S.ABS_MAX), Column(S.MEAN), Column(S.MAX, clipping_value=1.0)]
     columns += [Column(S.QUANTILE, p) for p in (0.1, 0.9)] + [Column(S.ABS_QUANTILE, p) for p in (0.1, 0.9)]
-    SampleReducer(columns)(np.ones((3, 4), np.float32), (0, 1))
+    SampleReducer(columns)(np.full((3, 4), -1, np.float32), (0, 1))
     assert reads == ["summarize", "abs_quantile"]
+
+
+def test_magnitudes_of_values_that_are_not_negative_take_no_read_of_their_own(reads: list[str]) -> None:
+    quantiles = [Column(S.QUANTILE, p) for p in (0.9, 0.1, 0.3)]
+    magnitudes = [Column(S.ABS_QUANTILE, p) for p in (0.3, 0.9)]
+    x = np.maximum(np.random.default_rng(2).normal(size=(2, 3, 40)), 0).astype(np.float32)
+    x[0, 0, :5] = -0.0
+    expected = [kernels.abs_quantile(x, column.probability, (0, 2)) for column in magnitudes]
+    reads.clear()
+    found = SampleReducer([*quantiles, *magnitudes])(x, (0, 2))[len(quantiles) :]
+    assert reads == ["summarize"]
+    for value, other in zip(found, expected, strict=True):
+        assert value.reshape(-1).tobytes() == np.asarray(other).tobytes()
+    # Other probabilities are not known from the values', and one negative value makes the magnitudes others.
+    reads.clear()
+    SampleReducer([*quantiles, Column(S.ABS_QUANTILE, 0.5)])(x, (0, 2))
+    x[1, 2, 7] = -1e-30
+    SampleReducer([*quantiles, *magnitudes])(x, (0, 2))
+    assert reads == ["summarize", "abs_quantile"] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

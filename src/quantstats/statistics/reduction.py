@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,8 @@ class SampleReducer:
     """Reduces samples to rows of the table.
 
     One `summarize` call serves every column that needs no clamped copy of the tensor, and all their quantiles;
-    ABS_QUANTILE columns take another call, and so does each limit that columns are clamped to. Which call finds which
-    column is worked out once, since small tensors take less time than that.
+    ABS_QUANTILE columns take another call, unless nothing is negative, and so does each limit that columns are clamped
+    to. Which call finds which column is worked out once, since small tensors take less time than that.
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -125,51 +125,86 @@ class SampleReducer:
         :raises NonFiniteError: `x` holds NaN or Inf, and `skip_nan` is False.
         """
         shape = reduced_shape(x.shape, axes)
+        return [row.reshape(shape) for row in self.matrix(x, axes, skip_nan=skip_nan)]
+
+    def matrix(self, x: Array, axes: tuple[int, ...], *, skip_nan: bool = False) -> Array:
+        """The same as one array: [columns, values], the values of the other axes in C order."""
         reduced: tuple[int, ...] | None = None if len(axes) == x.ndim else axes
         if not axes:  # Nothing to reduce: each value is a slice of its own.
             x, reduced = x[np.newaxis], (0,)
-        row: list[Array] = [x] * self._num_columns
+        rows: Array | None = None
         for call in self._calls:
-            for index, value in call.values(x, reduced, skip_nan=skip_nan):
-                row[index] = value.reshape(shape)
-        return row
+            clamped = x if call.limit is None else clamp(x, call.limit)
+            summary = kernels.summarize(clamped, reduced, quantiles=call.quantiles, nan_policy="ignore")
+            if not skip_nan:
+                require_finite(clamped, summary)
+            if rows is None:
+                minimum = np.asarray(summary.min)
+                rows = np.empty((self._num_columns, minimum.size), minimum.dtype)
+            call.fill(rows, summary, clamped, reduced)
+        assert rows is not None
+        return rows
 
 
 class _Call:
-    """What one read of a sample, clamped to `limit` or as it is, finds for some columns."""
+    """What one read of a sample, clamped to `limit` or as it is, finds for some columns.
+
+    :ivar limit: what the sample is clamped to, None for no clamp.
+    :ivar quantiles: probabilities of the quantiles that the read must find.
+    """
 
     def __init__(self, limit: float | None, columns: Sequence[tuple[int, Column]]) -> None:
-        self._limit = limit
-        self._quantiles = _probabilities(columns, StatisticsType.QUANTILE)
+        self.limit = limit
+        self.quantiles = _probabilities(columns, StatisticsType.QUANTILE)
         self._abs_quantiles = _probabilities(columns, StatisticsType.ABS_QUANTILE)
         self._fields: list[tuple[int, str, float | None]] = []  # row index, field of Summary, limit to clamp it to
-        self._planes: list[tuple[int, int]] = []  # row index, plane of the quantiles
-        self._abs_planes: list[tuple[int, int]] = []
+        planes: list[tuple[int, int]] = []  # row index, plane of the quantiles
+        abs_planes: list[tuple[int, int]] = []
         for index, column in columns:
             kind, probability = column.statistics_type, column.probability
             if kind is StatisticsType.QUANTILE and probability is not None:
-                self._planes.append((index, self._quantiles.index(probability)))
+                planes.append((index, self.quantiles.index(probability)))
             elif kind is StatisticsType.ABS_QUANTILE and probability is not None:
-                self._abs_planes.append((index, self._abs_quantiles.index(probability)))
+                abs_planes.append((index, self._abs_quantiles.index(probability)))
             else:
                 clip = column.clipping_value if kind in _COMMUTES_WITH_CLIPPING else None
                 self._fields.append((index, str(kind.value), clip))
+        self._rows, self._planes = _pairs(planes)
+        self._abs_rows, self._abs_planes = _pairs(abs_planes)
+        # Where all quantiles of magnitudes are asked for of the values too: the planes of these.
+        known = all(probability in self.quantiles for probability in self._abs_quantiles)
+        self._planes_of_abs = (
+            np.array([self.quantiles.index(self._abs_quantiles[plane]) for plane in self._abs_planes], np.intp)
+            if known
+            else None
+        )
 
-    def values(self, x: Array, axes: tuple[int, ...] | None, *, skip_nan: bool) -> Iterator[tuple[int, Array]]:
-        if self._limit is not None:
-            x = clamp(x, self._limit)
-        summary = kernels.summarize(x, axes, quantiles=self._quantiles, nan_policy="ignore")
-        if not skip_nan:
-            require_finite(x, summary)
+    def fill(self, rows: Array, summary: kernels.Summary, x: Array, axes: tuple[int, ...] | None) -> None:
+        """Write the rows of the columns of this call; `summary` is that of `x`, which is clamped already."""
         for index, field, limit in self._fields:
             value = np.asarray(getattr(summary, field))
-            yield index, value if limit is None else clamp(value, limit)
-        for index, plane in self._planes:
-            yield index, np.asarray(summary.quantiles[plane])
-        if self._abs_planes:
-            of_magnitudes = np.asarray(kernels.abs_quantile(x, self._abs_quantiles, axes, nan_policy="ignore"))
-            for index, plane in self._abs_planes:
-                yield index, np.asarray(of_magnitudes[plane])
+            rows[index] = (value if limit is None else clamp(value, limit)).reshape(-1)
+        quantiles = summary.quantiles.reshape(-1, rows.shape[1])
+        if self._rows.size:
+            rows[self._rows] = quantiles[self._planes]
+        if not self._abs_rows.size:
+            return
+        if self._planes_of_abs is not None and _all_at_least_zero(summary.min):
+            # Without negative values magnitudes are the values, and their quantiles are known: no other read.
+            rows[self._abs_rows] = quantiles[self._planes_of_abs]
+            return
+        of_magnitudes = np.asarray(kernels.abs_quantile(x, self._abs_quantiles, axes, nan_policy="ignore"))
+        rows[self._abs_rows] = of_magnitudes.reshape(-1, rows.shape[1])[self._abs_planes]
+
+
+def _all_at_least_zero(minimum: Array | np.floating[Any]) -> bool:
+    # NumPy takes microseconds for the `all` of a scalar.
+    return bool((minimum >= 0).all()) if isinstance(minimum, np.ndarray) else bool(minimum >= 0)
+
+
+def _pairs(pairs: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    indices = np.array(pairs, np.intp).reshape(-1, 2)
+    return indices[:, 0], indices[:, 1]
 
 
 def _probabilities(columns: Sequence[tuple[int, Column]], kind: StatisticsType) -> tuple[float, ...]:

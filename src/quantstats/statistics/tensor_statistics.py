@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +66,12 @@ class ValueCounts(NamedTuple):
     nan: int
     pos_inf: int
     neg_inf: int
+
+
+@lru_cache(maxsize=16)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    # NumPy puts the name together at every access, which takes longer than reading a small tensor.
+    return dtype.name
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class TensorStatistics:
         if not sample.size:
             none = np.zeros((0, len(self.columns), 0), np.float32)
             return ReducedSample(sample, none, none)
-        found = (sample.dtype.name, sample.ndim)
+        found = (_name_of(sample.dtype), sample.ndim)
         if self.dtype is not None and found != (self.dtype, self.rank):
             raise DataError(
                 f"a sample is {found[0]} with {found[1]} axes, earlier ones were {self.dtype} with {self.rank}; "
@@ -194,8 +201,8 @@ class TensorStatistics:
             kept.add(0)
             items = sample.shape[0]
         axes = tuple(axis for axis in range(sample.ndim) if axis not in kept)
-        values = self._reducer(sample, axes, skip_nan=skip_nan)
-        rows = np.stack([value.reshape(items, -1) for value in values], axis=1)
+        values = self._reducer.matrix(sample, axes, skip_nan=skip_nan)
+        rows = values.reshape(len(self.columns), items, -1).transpose(1, 0, 2)
         return drop_empty_items(rows) if skip_nan else rows
 
     def tables(self) -> tuple[ColumnarTable, ...]:
@@ -219,7 +226,7 @@ class TensorStatistics:
             self.channel_table.append(reduced.channel_rows)
         self.non_finite_counts = self.non_finite_counts.plus(reduced.non_finite)
         if len(reduced.rows):
-            self.dtype, self.rank = reduced.value.dtype.name, reduced.value.ndim
+            self.dtype, self.rank = _name_of(reduced.value.dtype), reduced.value.ndim
             low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
             self.histogram.add(reduced.value, float(reduced.rows[:, low].min()), float(reduced.rows[:, high].max()))
 
