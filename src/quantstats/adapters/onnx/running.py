@@ -48,7 +48,6 @@ class TappedRunner:
         )
         self._names = UniqueNames([*tensor_names(graph), *node_names(graph)])
         self._reduced_names: dict[str, tuple[str, ...]] = {}
-        self._proto: onnx.ModelProto | None = None
         self._sessions: OrderedDict[tuple[frozenset[str], _Reductions], Session] = OrderedDict()
 
     def run(self, sample: Sample, taps: Sequence[str]) -> dict[str, Array]:
@@ -120,30 +119,25 @@ class TappedRunner:
                 source=self._clean.source,
                 external_data=self._clean.external_data,
                 num_threads=self._num_threads,
+                # Taps leave the block as arrays of their own, so it would be a second one for each of them.
+                plans_memory=False,
             )
             self._sessions[key] = session
         self._sessions.move_to_end(key)
         return session
 
     def _with_outputs(self, taps: frozenset[str], reductions: _Reductions) -> bytes:
-        if self._proto is None:
-            self._proto = ir.to_proto(self._clean.model)
-        outputs: Mapping[str, onnx.ValueInfoProto] = {value.name: value for value in self._proto.graph.output}
-        original = list(self._proto.graph.output)
-        nodes, constants = len(self._proto.graph.node), len(self._proto.graph.initializer)
-        del self._proto.graph.output[:]
+        # Made anew for each session, which takes longer: kept, it would be one more copy of the weights.
+        proto = ir.to_proto(self._clean.model)
+        outputs = {value.name: value for value in proto.graph.output}
         # Without a type: onnxruntime infers it, and outputs that nobody wants are not computed.
-        self._proto.graph.output.extend(outputs.get(tap) or onnx.ValueInfoProto(name=tap) for tap in sorted(taps))
+        wanted = [outputs.get(tap) or onnx.ValueInfoProto(name=tap) for tap in sorted(taps)]
+        del proto.graph.output[:]
+        proto.graph.output.extend(wanted)
         for tensor, axes in reductions:
-            self._append_reductions(self._proto.graph, tensor, axes)
-        try:
-            serialized: bytes = self._proto.SerializeToString()
-            return serialized
-        finally:
-            del self._proto.graph.node[nodes:]
-            del self._proto.graph.initializer[constants:]
-            del self._proto.graph.output[:]
-            self._proto.graph.output.extend(original)
+            self._append_reductions(proto.graph, tensor, axes)
+        serialized: bytes = proto.SerializeToString()
+        return serialized
 
     def _append_reductions(self, graph: onnx.GraphProto, tensor: str, axes: tuple[int, ...] | None) -> None:
         opset = self._clean.model.graph.opset_imports[""]

@@ -61,6 +61,8 @@ class Session:
         what onnxruntime chooses.
     :param written_to: Write the rewritten model to this path.
     :param written_data: Name of a file beside ``written_to`` for its large constants.
+    :param integer_kernels: False computes QuantizeLinear and DequantizeLinear as they stand, in floating point.
+    :param plans_memory: Whether activations get one block of memory, laid out after the first run.
     :raises ModelError: if onnxruntime cannot load the model.
     """
 
@@ -75,14 +77,19 @@ class Session:
         written_to: Path | None = None,
         written_data: str | None = None,
         disabled_optimizers: Sequence[str] = (),
+        integer_kernels: bool = True,
+        plans_memory: bool = True,
     ) -> None:
         self._source = source
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _LOG_FATAL
+        options.enable_mem_pattern = plans_memory
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level.value)
         threads = _threads_from_environment() if num_threads is None else num_threads
         if threads:
             options.intra_op_num_threads = threads
+        if not integer_kernels:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if external_data is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
         if written_to is not None:
