@@ -1,0 +1,377 @@
+"""nncf served by the kernels: the same results, everything restored, and errors where it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import onnx
+import pytest
+from nncf.common.tensor_statistics import collectors
+from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+from nncf.quantization.range_estimator import (
+    AggregatorType,
+    RangeEstimatorParameters,
+    RangeEstimatorParametersSet,
+    StatisticsCollectorParameters,
+    StatisticsType,
+)
+from nncf.tensor import Tensor
+from nncf.tensor.functions import numeric
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from quantstats import kernels
+from quantstats.integrations.nncf import accelerate, disable, enable, is_enabled
+
+Array = NDArray[Any]
+DTYPES = [np.float32, np.float64, np.float16]
+AXES = [None, (0,), (1,), (0, 2, 3), (1, 2, 3), -1]
+SERVED = ["max", "min", "mean", "median", "quantile", "percentile", "histogram"]
+
+
+def _array(kind: str, dtype: Any, shape: tuple[int, ...] = (3, 8, 9, 11)) -> Array:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape)
+    if kind == "heavy tails":
+        x = rng.standard_t(2, shape)
+    elif kind == "relu":
+        x = np.maximum(x, 0)
+    elif kind == "ties":
+        x = np.round(x)
+    return x.astype(dtype)
+
+
+def _both(function: Callable[[], Any]) -> tuple[Any, Any]:
+    plain = function()
+    with accelerate():
+        return plain, function()
+
+
+def _assert_same_bits(plain: Any, fast: Any) -> None:
+    plain, fast = np.asarray(plain), np.asarray(fast)
+    assert fast.dtype == plain.dtype
+    assert fast.shape == plain.shape
+    # -0.0 and +0.0 are one number: NumPy returns whichever it met, the kernels +0.0.
+    assert np.array_equal(plain + 0.0, fast + 0.0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "relu", "ties"])
+def test_order_statistics_have_nncfs_bits(kind: str, axis: Any, dtype: Any) -> None:
+    x = Tensor(_array(kind, dtype))
+    for name in ("min", "max"):
+        for keepdims in (False, True):
+            function = getattr(numeric, name)
+            _assert_same_bits(*(t.data for t in _both(lambda f=function, k=keepdims: f(x, axis=axis, keepdims=k))))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("q", [0.5, 1e-4, 0.9999, [1e-4, 1 - 1e-4], (0.0, 0.01, 1 / 3, 0.5, 0.99, 1.0)])
+def test_quantiles_are_nncfs_rounded_to_the_dtype_of_the_kernels(q: Any, axis: Any, dtype: Any) -> None:
+    x = Tensor(_array("heavy tails", dtype))
+    rounded = np.float64 if dtype is np.float64 else np.float32
+    for keepdims in (False, True):
+        plain, fast = _both(lambda k=keepdims: numeric.quantile(x, q, axis=axis, keepdims=k).data)
+        _assert_same_bits(plain.astype(rounded).astype(np.float64), fast)
+    plain, fast = _both(lambda: numeric.percentile(x, (np.asarray(q) * 100).tolist(), axis=axis).data)
+    _assert_same_bits(plain.astype(rounded).astype(np.float64), fast)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("axis", AXES)
+def test_medians_are_within_a_unit_in_the_last_place(axis: Any, dtype: Any) -> None:
+    x = Tensor(_array("normal", dtype))
+    plain, fast = _both(lambda: numeric.median(x, axis=axis).data)
+    assert fast.dtype == plain.dtype
+    # Half of a sum against the point half way: either rounds once, in places of the values, which are below 1.
+    assert np.all(np.abs(plain - fast) <= np.spacing(dtype(1)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_goes_the_way_it_goes_in_nncf(value: float) -> None:
+    array = _array("normal", np.float32)
+    array[1, 2, 3, 4] = value
+    x = Tensor(array)
+    for name in ("min", "max", "mean", "median"):
+        function = getattr(numeric, name)
+        for axis in AXES:
+            plain, fast = _both(lambda f=function, a=axis: f(x, axis=a))
+            assert np.array_equal(np.isnan(plain.data), np.isnan(fast.data)), (name, axis)
+            assert np.array_equal(np.isinf(plain.data), np.isinf(fast.data)), (name, axis)
+    for axis in AXES:
+        with np.errstate(invalid="ignore"):  # nncf's own
+            _, fast = _both(lambda a=axis: numeric.quantile(x, [0.01, 0.5], axis=a))
+        assert np.array_equal(np.isnan(fast.data).any(), np.isnan(value))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", AXES)
+def test_means_are_nearer_to_the_truth_than_nncfs(axis: Any, dtype: Any) -> None:
+    array = _array("normal", dtype, (4, 16, 24, 28)) + dtype(3)
+    plain, fast = (t.data for t in _both(lambda: numeric.mean(Tensor(array), axis=axis)))
+    # np.longdouble sums carry 11 bits more than float64: the truth, for both dtypes.
+    truth = np.mean(array, axis=axis, dtype=np.longdouble)
+    # One rounding of a float64 sum, or some of float64 additions over 16 to 43,008 terms in blocks.
+    assert np.all(np.abs(fast - truth) <= np.spacing(np.abs(fast)) * 4)
+    assert np.max(np.abs(fast - truth)) <= np.max(np.abs(plain - truth)) + np.spacing(dtype(3)) / 2
+
+
+def test_means_of_few_numbers_have_nncfs_bits() -> None:
+    x = Tensor(_array("normal", np.float32, (300, 8)))
+    _assert_same_bits(*(t.data for t in _both(lambda: numeric.mean(x, axis=(0,), keepdims=True))))
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "ties"])
+@pytest.mark.parametrize("bins", [10, 2048])
+def test_histograms_have_nncfs_counts(kind: str, bins: int) -> None:
+    x = Tensor(_array(kind, np.float32))
+    for bounds in (None, (-1.5, 2.25), (0.0, 1.0)):
+        plain, fast = _both(lambda b=bounds: numeric.histogram(x, bins, range=b))
+        _assert_same_bits(plain.data, fast.data)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, bool])
+def test_arrays_of_other_types_are_left_to_nncf(dtype: Any) -> None:
+    x = Tensor(_array("ties", np.float32).astype(dtype))
+    _assert_same_bits(*(t.data for t in _both(lambda: numeric.max(x, axis=(0, 1)))))
+    _assert_same_bits(*(t.data for t in _both(lambda: numeric.mean(x, axis=(0, 1)))))
+
+
+REDUCERS = [
+    collectors.AbsMaxReducer(),
+    collectors.AbsMaxReducer((0, 2, 3)),
+    collectors.QuantileReducer(quantile=(1e-4, 0.9999)),
+    collectors.AbsQuantileReducer(quantile=(0.999,)),
+    collectors.AbsQuantileReducer((0, 2, 3), quantile=[0.999]),
+]
+
+
+@pytest.mark.parametrize("reducer", REDUCERS, ids=lambda r: f"{type(r).__name__}{r._axes or ''}")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reducers_have_nncfs_values(reducer: Any, dtype: Any) -> None:
+    x = [Tensor(_array("heavy tails", dtype))]
+    plain, fast = _both(lambda: reducer(x))
+    assert len(plain) == len(fast)
+    rounded = np.float64 if dtype is np.float64 else np.float32
+    for one, other in zip(plain, fast, strict=True):
+        _assert_same_bits(one.data.astype(rounded).astype(one.data.dtype), other.data)
+
+
+@pytest.mark.parametrize("aggregator", [collectors.MeanNoOutliersAggregator, collectors.MedianNoOutliersAggregator])
+@pytest.mark.parametrize("quantile", [1e-4, 0.05, 0.25, 0.49])
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 30])
+def test_no_outliers_aggregators_give_nncfs_values(aggregator: Any, quantile: float, samples: int) -> None:
+    rows = np.random.default_rng(samples).standard_normal((samples, 1, 400, 1)).astype(np.float32)
+
+    def aggregate() -> Array:
+        collected = aggregator(aggregation_axes=(0,), quantile=quantile)
+        for row in rows:
+            collected.register_reduced_input(Tensor(row))
+        return np.asarray(collected.aggregate().data)
+
+    plain, fast = _both(aggregate)
+    assert plain.shape == fast.shape
+    # The masked mean adds float32 numbers of size one one after another: an error of a unit of their largest sum.
+    assert np.allclose(plain, fast, rtol=0, atol=samples * np.spacing(np.float32(4)))
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "relu", "ties"])
+def test_the_histogram_search_gives_nncfs_range(kind: str) -> None:
+    def search() -> tuple[Array, Array]:
+        aggregator = collectors.HistogramAggregator()
+        for seed in range(3):  # ranges that grow and that do not
+            array = _array(kind, np.float32, (2, 4, 32, 32)) * np.float32(1 + seed % 2)
+            aggregator.register_reduced_input(Tensor(array))
+        found = aggregator.aggregate()
+        return found["min_values"].data, found["max_values"].data
+
+    for plain, fast in zip(*_both(search), strict=True):
+        _assert_same_bits(plain, fast)
+
+
+def test_a_constant_tensor_goes_through_the_histogram_search() -> None:
+    def search() -> Any:
+        aggregator = collectors.HistogramAggregator()
+        aggregator.register_reduced_input(Tensor(np.full((2, 3, 32, 32), 1.5, np.float32)))
+        found = aggregator.aggregate()
+        return found["min_values"].data, found["max_values"].data
+
+    with np.errstate(all="ignore"):
+        for plain, fast in zip(*_both(search), strict=True):
+            _assert_same_bits(plain, fast)
+
+
+ABS_QUANTILE = RangeEstimatorParameters(
+    min=StatisticsCollectorParameters(StatisticsType.ABS_QUANTILE, AggregatorType.MEDIAN, quantile_outlier_prob=0.01),
+    max=StatisticsCollectorParameters(StatisticsType.ABS_QUANTILE, AggregatorType.MEDIAN, quantile_outlier_prob=0.01),
+)
+ESTIMATORS = {
+    name: getattr(RangeEstimatorParametersSet, name)
+    for name in (
+        "MINMAX",
+        "MEAN_MINMAX",
+        "MEDIAN_MINMAX",
+        "MEAN_NO_OUTLIERS_MINMAX",
+        "MEAN_QUANTILE",
+        "HISTOGRAM",
+    )
+} | {"ABS_QUANTILE": ABS_QUANTILE}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_quantized_model_is_nncfs(name: str, repository: Path) -> None:
+    digits = repository / "examples" / "digits"
+    model = onnx.load(digits / "digits_cnn.onnx")
+    images = np.load(digits / "calibration.npz")["image"][:24]
+    parameters = AdvancedQuantizationParameters(activations_range_estimator_params=ESTIMATORS[name])
+
+    def quantize() -> onnx.ModelProto:
+        data = nncf.Dataset([{"image": image[np.newaxis]} for image in images])
+        with contextlib.redirect_stdout(io.StringIO()):
+            return nncf.quantize(model, data, subset_size=len(images), advanced_parameters=parameters)
+
+    plain, fast = _both(quantize)
+    assert [node.op_type for node in plain.graph.node] == [node.op_type for node in fast.graph.node]
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in fast.graph.initializer}
+    for tensor in plain.graph.initializer:
+        expected, found = numpy_helper.to_array(tensor), weights[tensor.name]
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            # A corrected bias holds means of activations, which NumPy adds in float32.
+            assert np.allclose(expected, found, rtol=1e-5, atol=1e-6), tensor.name
+        else:
+            assert np.array_equal(expected, found), tensor.name
+
+
+def test_the_kernels_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for name in ("min_max", "quantile", "histogram", "median", "mean", "abs_max", "abs_quantile"):
+        kernel = getattr(kernels, name)
+
+        def recording(*args: Any, _name: str = name, _kernel: Any = kernel, **options: Any) -> Any:
+            called.append(_name)
+            return _kernel(*args, **options)
+
+        monkeypatch.setattr(kernels, name, recording)
+    x = Tensor(_array("normal", np.float32, (2, 8, 24, 24)))
+    with accelerate():
+        numeric.max(x)
+        numeric.quantile(x, 0.1)
+        numeric.histogram(x, 10)
+        numeric.median(x)
+        numeric.mean(x)
+        collectors.AbsMaxReducer()([x])
+        collectors.AbsQuantileReducer()([x])
+    assert called == ["min_max", "quantile", "histogram", "median", "mean", "abs_max", "abs_quantile"]
+
+
+def test_branches_that_ask_for_quantiles_of_one_tensor_share_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    kernel = kernels.quantile
+    monkeypatch.setattr(kernels, "quantile", lambda *a, **k: (reads.append(1), kernel(*a, **k))[1])
+    collector = collectors.TensorCollector()
+    for key, probability in (("low", 0.01), ("high", 0.99)):
+        collector.register_statistic_branch(
+            key,
+            collectors.QuantileReducer(quantile=[probability]),
+            collectors.MeanAggregator(aggregation_axes=(0,), num_samples=2),
+        )
+    arrays = [_array("normal", np.float32), _array("heavy tails", np.float32)]
+    with accelerate():
+        for array in arrays:
+            collector.register_input_for_all_reducers(Tensor(array))
+    assert len(reads) == len(arrays)
+    found = collector.get_statistics()
+    for key, probability in (("low", 0.01), ("high", 0.99)):
+        expected = np.mean([np.float32(np.quantile(array.astype(np.float64), probability)) for array in arrays])
+        assert np.float32(found[key].data) == expected
+
+
+def _state() -> list[Any]:
+    methods = [
+        (collectors.AbsMaxReducer, "_reduce_out_of_place"),
+        (collectors.QuantileReducer, "_reduce_out_of_place"),
+        (collectors.AbsQuantileReducer, "_reduce_out_of_place"),
+        (collectors.TensorCollector, "register_inputs"),
+        (collectors.HistogramAggregator, "_non_linear_param_search"),
+        (collectors.NoOutliersAggregatorBase, "_aggregation_fn"),
+    ]
+    return [
+        *(getattr(numeric, name).registry[np.ndarray] for name in SERVED),
+        *(owner.__dict__[name] for owner, name in methods),
+    ]
+
+
+def test_everything_is_restored() -> None:
+    before = _state()
+    with accelerate():
+        assert all(one is not other for one, other in zip(before, _state(), strict=True))
+    assert _state() == before
+    with pytest.raises(np.exceptions.AxisError), accelerate():
+        numeric.max(Tensor(_array("normal", np.float32)), axis=7)
+    assert _state() == before
+    assert not is_enabled()
+
+
+def test_blocks_nest_and_what_ends_last_restores() -> None:
+    before = _state()
+    enable()
+    with accelerate():
+        pass
+    assert is_enabled()
+    assert _state() != before
+    disable()
+    assert _state() == before
+    disable()  # once too often
+    assert _state() == before
+
+
+def test_threads_may_switch_while_others_compute() -> None:
+    before = _state()
+    x = Tensor(_array("normal", np.float32))
+    q = [0.01, 0.99]
+    plain, fast = _both(lambda: numeric.quantile(x, q).data)
+    wrong: list[Any] = []
+
+    def work() -> None:
+        for _ in range(30):
+            with accelerate():
+                if not np.array_equal(numeric.quantile(x, q).data, fast):
+                    wrong.append("accelerated")
+            # Another thread may still be inside a block.
+            if not any(np.array_equal(numeric.quantile(x, q).data, one) for one in (plain, fast)):
+                wrong.append("outside")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert _state() == before
+
+
+@pytest.mark.parametrize("version", ["2.19.0", "3.5.0", "4.0.0.dev1"])
+def test_another_version_is_refused_and_nothing_changed(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _state()
+    monkeypatch.setattr(nncf, "__version__", version)
+    with pytest.raises(ImportError, match=rf"nncf {version} is not supported; install one from 3\.\d to before 3\.5"):
+        enable()
+    assert not is_enabled()
+    assert _state() == before
+
+
+def test_without_nncf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ImportError, match=r"pip install 'quantstats-native\[nncf\]'"):
+        enable()
+    assert not is_enabled()
