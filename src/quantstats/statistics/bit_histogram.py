@@ -68,10 +68,10 @@ class BitHistogram:
 
         :param with_zeros: False leaves out the values that are zero (or denormal).
         """
-        counts = self.counts.copy()
+        counts = self.counts
+        keys = np.flatnonzero(counts != 0)
         if not with_zeros:
-            counts[list(_ZERO_KEYS)] = 0
-        keys = np.flatnonzero(counts)
+            keys = keys[(keys != _ZERO_KEYS[0]) & (keys != _ZERO_KEYS[1])]
         if keys.size == 0:
             return np.zeros(bins)
         low, high = _bin_edges(keys)
@@ -93,7 +93,7 @@ class BitHistogram:
         as one of its levels.
         """
         counts = self.counts[_FIRST_FINITE : _LAST_FINITE + 1]
-        keys = np.flatnonzero(counts) + _FIRST_FINITE
+        keys = np.flatnonzero(counts != 0) + _FIRST_FINITE
         keys = keys[(keys != _ZERO_KEYS[0]) & (keys != _ZERO_KEYS[1])]
         low, high = _bin_edges(keys)
         low, high = np.clip((low, high), max(self.minimum, -_GREATEST), min(self.maximum, _GREATEST))
@@ -152,11 +152,17 @@ class BitHistogram:
         :param magnitudes: take the quantile of the absolute values.
         """
         counts, least, greatest = self._of_magnitudes() if magnitudes else (self.counts, self.minimum, self.maximum)
-        below = np.cumsum(counts[_FIRST_FINITE : _LAST_FINITE + 1], dtype=np.float64)
-        rank = probability * (float(below[-1]) - 1)
+        if counts[:_FIRST_FINITE].any() or counts[_LAST_FINITE + 1 :].any():
+            counts = counts.copy()
+            counts[:_FIRST_FINITE] = counts[_LAST_FINITE + 1 :] = 0
+        blocks = counts.reshape(256, 256)  # Most of the sums are needed for whole blocks only.
+        before = np.concatenate([[0], np.cumsum(blocks.sum(axis=1))]).astype(np.float64)
+        rank = probability * (float(before[-1]) - 1)
         # The value with rank k of n in a bin lies in the middle of the bin's part k.
+        block = int(np.searchsorted(before, rank, side="right")) - 1
+        below = before[block] + np.cumsum(blocks[block], dtype=np.float64)
         index = int(np.searchsorted(below, rank, side="right"))
-        key = index + _FIRST_FINITE
+        key = 256 * block + index
         if key in _ZERO_KEYS:
             return min(max(0.0, least), greatest)
         low, high = (float(edge[0]) for edge in _bin_edges(np.array([key])))

@@ -53,7 +53,8 @@ class TailIntegral:
         self._beyond = np.concatenate([[beyond[0] + piece[0] if counts.size else 0.0], beyond, [0.0]])
         self._clipped = np.concatenate([[clipped[0] + piece2[0] if counts.size else 0.0], clipped, [0.0]])
         self._half_density = np.concatenate([[0.0], density / 2, [0.0]])
-        self._lowest = float(edges[0])
+        # Whether the first bin begins above its lower border.
+        self._cut = bool(edges[0].astype(np.float32).view(np.uint32) & np.uint32(0xFFFF))
         low, high = edges[:-1], edges[1:]
         power = (low * low + low * high + high * high) / 3 * counts
         #: sum of squares
@@ -66,8 +67,10 @@ class TailIntegral:
         """The row of the table for each boundary, and how far the upper edge of its bin lies above it."""
         with np.errstate(over="ignore"):
             key = (boundary.astype(np.float32).view(np.uint32) >> np.uint32(16)).astype(np.intp)
-        row = np.clip(key - (self._first - 1), 0, self._edge.size - 1)
-        row[boundary < self._lowest] = 0
+        key -= self._first - 1
+        row = np.minimum(np.maximum(key, 0, out=key), self._edge.size - 1, out=key)
+        if self._cut:
+            row[boundary < self._lower[0]] = 0
         return row, np.maximum(self._edge[row] - boundary, 0.0)
 
     def __call__(self, boundary: Float64Array) -> Float64Array:
