@@ -31,6 +31,7 @@ class ValidatedModel:
 
     ``model(feed)``, or ``model.run(feed)``, runs it once and returns its outputs by name. A feed is what a sample of
     calibration is: a mapping from names of inputs to arrays, a list of arrays, or one array for a model with one input.
+    A mapping may hold more, such as a label, which is not read.
 
     :param runnable: The model.
     :param graph: The graph of the original.
@@ -60,6 +61,8 @@ class ValidatedModel:
 
         :raises DataError: if the feed does not fit the model.
         """
+        if isinstance(feed, Mapping):
+            feed = {name: feed[name] for name in self._graph.inputs if name in feed}
         sample = normalize_sample(feed, self._graph, self._runs)
         outputs = self._runnable(sample)
         self._runs += 1

@@ -171,7 +171,8 @@ class Measurement:
         what = f"{len(names)} groups reverted" if names else settings
         self._progress("Validating", len(self.steps) + 1, None, f"{what}: {candidate.metric:g}")
         if focus:
-            self.focus(Focus(candidate, outcome))
+            # Without the outputs of the original there was nothing to compare with.
+            self.focus(Focus(candidate, None if self._original is None else outcome))
         return candidate
 
     @property
@@ -242,6 +243,7 @@ class Measurement:
         if quantized is None:
             quantized = self._validate(candidate.plan, keep=True)
             _check_repeated("the quantized model", quantized.metric, candidate.metric)
+            self._focus = Focus(candidate, quantized)
         if self._kind is ValueKind.NUMBERS:
             lost = [x - y for x, y in zip(original.numbers, quantized.numbers, strict=True)]
             self._measure = self._by_metric(_largest(lost, self._subset_size))
