@@ -5,6 +5,7 @@ at which it cannot, :func:`saturating_conv` and :func:`simulate` compute what su
 reports on a whole quantized model.
 """
 
+from quantstats.overflow.arithmetic import saturating_conv
 from quantstats.overflow.certificate import Certificate, certify
 from quantstats.overflow.pairing import (
     PAIRINGS,
@@ -17,6 +18,7 @@ from quantstats.overflow.pairing import (
     pair_limits,
 )
 from quantstats.overflow.safe_scale import smallest_safe_scale
+from quantstats.overflow.simulation import LayerSimulation, OutputSimulation, Simulation, simulate
 
 __all__ = [
     "PAIRINGS",
@@ -24,10 +26,15 @@ __all__ = [
     "BlockPairs",
     "Certificate",
     "LayerKind",
+    "LayerSimulation",
     "NoPairs",
+    "OutputSimulation",
     "Pairing",
+    "Simulation",
     "certify",
     "find_pairing",
     "pair_limits",
+    "saturating_conv",
+    "simulate",
     "smallest_safe_scale",
 ]
