@@ -168,6 +168,7 @@ class NumpyAdapter:
         self._network = network
         probe = network({name: np.ones([d or 1 for d in shape], np.float32) for name, shape in network.inputs.items()})
         dynamic = {name for name, shape in network.inputs.items() if shape[0] is None}
+        self._ranks = {name: value.ndim for name, value in probe.items()}
         tensors = {}
         for name, value in probe.items():
             constant = name in network.constants
@@ -193,9 +194,14 @@ class NumpyAdapter:
             weight=weight,
             bias=layer.inputs[2] if layer.function == "convolve" and len(layer.inputs) > 2 else None,
             activations=tuple(o for o in function.activations if layer.inputs[o] not in self._network.constants),
-            input_channel_axis=function.input_channel_axis,
+            input_channel_axis=self._input_channel_axis(layer, function),
             needs_output_quantizer=function.needs_output_quantizer,
         )
+
+    def _input_channel_axis(self, layer: Layer, function: Function) -> int | None:
+        if layer.function != "dense":
+            return function.input_channel_axis
+        return self._ranks[layer.inputs[0]] - 1
 
     def graph(self) -> QuantizationGraph:
         return self._graph
@@ -221,7 +227,16 @@ class NumpyAdapter:
         for weight in plan.weights:
             assert weight.quantizer is not None
             rounding.update(dict.fromkeys(weight.readers, weight.quantizer))
-        return dataclasses.replace(self._network, rounding=rounding, output_rounding=outputs, biases=dict(plan.biases))
+        biases = {name: np.asarray(bias) for name, bias in plan.biases.items()}
+        for layer in self._network.layers:
+            read, weight = (rounding.get(Port(layer.name, operand)) for operand in (0, 1))
+            if layer.function == "convolve" and len(layer.inputs) > 2 and read is not None and weight is not None:
+                # 32-bit integers in units of input scale times weight scale, as integer kernels have them.
+                unit = np.asarray(read.scale * weight.scale, np.float32)
+                bias = biases.get(layer.name, self._network.constants[layer.inputs[2]])
+                if unit.ndim == 0 or unit.shape == bias.shape:
+                    biases[layer.name] = np.asarray(np.rint(bias / unit) * unit, np.float32)
+        return dataclasses.replace(self._network, rounding=rounding, output_rounding=outputs, biases=biases)
 
     def runnable(
         self,

@@ -249,7 +249,7 @@ def _corrected_from_statistics(
         lacking = next(tensor for tensor in taps if tensor not in found)
         _logger.warning(
             "the statistics lack the channel means of %d of %d tensors, such as %r, so the biases of operations that "
-            "read them stay as they are; calibrate again, or set disable_bias_correction=True",
+            "read them stay as they are; calibrate again with these parameters, or set disable_bias_correction=True",
             len(taps) - len(found),
             len(taps),
             lacking,

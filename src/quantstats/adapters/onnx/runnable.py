@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -58,6 +59,9 @@ class OnnxRunnable:
         if not self._names:
             return
         part = clean
+        # A product of floating-point activations with rounded weights is what the plan says. onnxruntime would make it
+        # one that rounds the activations too, each row by a scale of its own.
+        integers = plan is None or bool(plan.activations)
         if self._inputs != model_inputs or tuple(self._names) != model_outputs:
             if plan is not None and plan.biases:
                 # Before the cut, which may part a matrix product from the addition of its bias.
@@ -70,18 +74,15 @@ class OnnxRunnable:
                 operations = {node.name for node in part.model.graph if node.name}
                 plan = restrict_plan(plan, operations, set(model_outputs).intersection(self._names))
         model = part.model if plan is None else emit_model(part, plan)
+        how: dict[str, Any] = {"source": clean.source, "num_threads": num_threads, "integer_kernels": integers}
         if plan is not None and constant_bytes(model) >= external_data_threshold:
             self._scratch = ScratchDirectory()
             path = self._scratch.path / "quantized.onnx"
             ir.save(model, path, external_data="quantized.data")
-            self._session = Session(path, source=clean.source, num_threads=num_threads)
+            self._session = Session(path, **how)
         else:
-            self._session = Session(
-                ir.to_proto(model).SerializeToString(),
-                source=clean.source,
-                external_data=part.external_data,
-                num_threads=num_threads,
-            )
+            serialized = ir.to_proto(model).SerializeToString()
+            self._session = Session(serialized, external_data=part.external_data, **how)
 
     @property
     def inputs(self) -> tuple[str, ...]:

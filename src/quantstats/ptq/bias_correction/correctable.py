@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quantstats.ptq.graph import OperationKind, Port, QuantizationGraph
@@ -62,6 +64,12 @@ def correctable_operations(
             )
         )
     return tuple(found)
+
+
+def without_biases(plan: QuantizationPlan, operations: Iterable[CorrectableOperation]) -> QuantizationPlan:
+    """Return the plan in which some operations have the biases of the model."""
+    names = {operation.name for operation in operations}
+    return dataclasses.replace(plan, biases={name: bias for name, bias in plan.biases.items() if name not in names})
 
 
 def channel_mean_taps(

@@ -35,7 +35,7 @@ class Corrections:
     """Collects the shifts of a plan's operations.
 
     :param adapter: The model, for its biases.
-    :param plan: The plan to correct. Biases that it has already are those that are shifted.
+    :param plan: The plan to correct. What it has of biases already is replaced.
     :param threshold: An operation whose largest relative shift reaches it keeps its bias.
     :param relative: The relative shift of each channel, of bias and shift.
     """
@@ -69,7 +69,7 @@ class Corrections:
 
         :param unit: What the emitted model rounds biases to multiples of; the shift is one from multiple to multiple.
         """
-        bias = self._bias(operation)
+        bias: Array | None = None if operation.bias is None else self._adapter.constant(operation.bias).reshape(-1)
         if bias is None:
             bias = np.zeros(shift.shape, np.float32)
         elif bias.shape != shift.shape:
@@ -98,12 +98,6 @@ class Corrections:
         for name, reason in self._skipped.items():
             _logger.debug("the bias of %s is not corrected: %s", name, reason)
         return BiasCorrection(self._plan.with_biases(self._biases), self._shifts, self._skipped)
-
-    def _bias(self, operation: CorrectableOperation) -> Array | None:
-        bias = self._plan.biases.get(operation.name)
-        if bias is None and operation.bias is not None:
-            bias = self._adapter.constant(operation.bias).reshape(-1)
-        return bias
 
 
 def channel_mean(x: Array, axis: int) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from quantstats.adapters.protocol import Array, ModelAdapter
 from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters
-from quantstats.ptq.bias_correction.correctable import CorrectableOperation, correctable_operations
+from quantstats.ptq.bias_correction.correctable import CorrectableOperation, correctable_operations, without_biases
 from quantstats.ptq.bias_correction.correction import BiasCorrection, Corrections, channel_mean
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import QuantizationPlan
@@ -51,7 +51,7 @@ def correct_fast(
 
     :param adapter: The model.
     :param graph: Its graph.
-    :param plan: A plan with numbers.
+    :param plan: A plan with numbers. What it has of biases of these operations already does not matter.
     :param means: Mean of each channel over the calibration data, float32 [channels], by tensor: those of
         :func:`~quantstats.ptq.bias_correction.channel_mean_taps`.
     :param params: Whether operations without bias get one, and the threshold of the largest relative shift, 2 by
@@ -60,9 +60,10 @@ def correct_fast(
     """
     params = AdvancedBiasCorrectionParameters() if params is None else params
     threshold = THRESHOLD if params.threshold is None else params.threshold
-    corrections = Corrections(adapter, plan, threshold=threshold, relative=_relative)
+    operations = correctable_operations(graph, plan, apply_for_all_nodes=params.apply_for_all_nodes)
+    corrections = Corrections(adapter, without_biases(plan, operations), threshold=threshold, relative=_relative)
     candidates: list[CorrectableOperation] = []
-    for operation in correctable_operations(graph, plan, apply_for_all_nodes=params.apply_for_all_nodes):
+    for operation in operations:
         reason = _obstacle(graph, operation, means)
         if reason is None:
             candidates.append(operation)

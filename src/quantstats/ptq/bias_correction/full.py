@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quantstats.adapters.protocol import Array, ModelAdapter, Sample
 from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters
 from quantstats.errors import DataError
-from quantstats.ptq.bias_correction.correctable import CorrectableOperation, correctable_operations
+from quantstats.ptq.bias_correction.correctable import CorrectableOperation, correctable_operations, without_biases
 from quantstats.ptq.bias_correction.correction import BiasCorrection, Corrections, channel_mean
 from quantstats.ptq.bias_correction.waves import Wave, waves_between
 from quantstats.ptq.graph import OperationKind, Port, QuantizationGraph
@@ -52,7 +52,7 @@ def correct_full(
 
     :param adapter: The model.
     :param graph: Its graph.
-    :param plan: A plan with numbers.
+    :param plan: A plan with numbers. What it has of biases of these operations already does not matter.
     :param samples: Checked samples, see :meth:`~quantstats.ptq.dataset.Dataset.samples`. Each weighs alike.
     :param params: Whether operations without bias get one, and the threshold of the largest relative shift, 1000 by
         default. A shift is relative to the bias plus the epsilon of float32.
@@ -63,11 +63,12 @@ def correct_full(
     """
     params = AdvancedBiasCorrectionParameters() if params is None else params
     threshold = THRESHOLD if params.threshold is None else params.threshold
-    corrections = Corrections(adapter, plan, threshold=threshold, relative=_relative)
     operations = {
         operation.name: operation
         for operation in correctable_operations(graph, plan, apply_for_all_nodes=params.apply_for_all_nodes)
     }
+    plan = without_biases(plan, operations.values())
+    corrections = Corrections(adapter, plan, threshold=threshold, relative=_relative)
     waves = waves_between(graph, operations)
     used = _that_fit(adapter, waves, samples, cache_bytes)
     expected = _float_means(adapter, operations.values(), used)
