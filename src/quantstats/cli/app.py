@@ -97,6 +97,13 @@ _Estimators = Annotated[
         show_default=False,
     ),
 ]
+_Pairing = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Which weights the runtime adds up in pairs: any (safe for every runtime), adjacent, or a runtime's name.",
+    ),
+]
 _Tolerance = Annotated[float, typer.Option(min=0.0, metavar="SHARE", help="Share of a range's width that matters.")]
 
 
@@ -166,15 +173,21 @@ def quantize(
         OverflowFix | None,
         typer.Option(
             case_sensitive=False,
-            help="Which weights use half of the range, so that CPUs without VNNI cannot saturate: all (enable), those "
-            "of convolutions that read a model input (first_layer_only), none (disable). Default: first_layer_only.",
+            help="How weights are kept from saturating on CPUs without VNNI: half of the range for all (enable) or for "
+            "those of convolutions that read a model input (first_layer_only), the finest scale that is proven safe "
+            "(auto), nothing (disable). Default: first_layer_only; for the targets avx2 and avx512 auto, for vnni "
+            "disable.",
             show_default=False,
         ),
     ] = None,
     model_type: _Family = None,
     target_device: Annotated[
-        TargetDevice, typer.Option(case_sensitive=False, help="Device that the int8 model will run on.")
+        TargetDevice,
+        typer.Option(
+            "--target-device", "--target", case_sensitive=False, help="Device that the int8 model will run on."
+        ),
     ] = TargetDevice.ANY,
+    pairing: _Pairing = "any",
     ignore_name: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Leave this operation in floating point. Repeatable."),
@@ -206,7 +219,7 @@ def quantize(
         from quantstats.cli.quantize import QuantizeJob, run, to_json
         from quantstats.report.tables import render
 
-        advanced = AdvancedQuantizationParameters(overflow_fix=overflow_fix)
+        advanced = AdvancedQuantizationParameters(overflow_fix=overflow_fix, overflow_pairing=pairing)
         if range_estimator is not None:
             advanced.activations_range_estimator_params = range_estimator.parameters
         if weights_range_estimator is not None:
@@ -442,6 +455,54 @@ def _show(shown: RenderableType, document: Mapping[str, Any], *, json: str | Non
     if json is not None:
         write_json(document, Path(json), overwrite=overwrite)
     Console().print(shown)
+
+
+@app.command(no_args_is_help=True)
+def overflow(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An int8 ONNX model, whoever quantized it.")],
+    statistics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Statistics of the fp32 model: predict how much saturation would cost."),
+    ] = None,
+    pairing: _Pairing = "any",
+    u_max: Annotated[
+        int | None,
+        typer.Option(
+            "--u-max", min=1, max=255, help="A bound on all activations, as unsigned bytes. Default: that of the model."
+        ),
+    ] = None,
+    simulate: Annotated[
+        Path | None, typer.Option(metavar="DATA", help=f"Run the model as a CPU without VNNI does. {_SAMPLES}")
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=1, help="Most samples to simulate.")] = 32,
+    json: _Json = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    fail_on_risk: Annotated[
+        bool, typer.Option("--fail-on-risk", help="Exit with status 1 if some input can saturate a layer.")
+    ] = False,
+) -> None:
+    """Prove of every layer whether its sums can saturate on a CPU without VNNI, and say what remedies cost.
+
+    Example: quantstats overflow model_int8.onnx --pairing adjacent --fail-on-risk
+    """
+    with _exit_status():
+        from quantstats.cli.overflow import OverflowJob, run_overflow
+        from quantstats.report.overflow import overflow_to_dict, render_overflow
+
+        report, simulation = run_overflow(
+            OverflowJob(
+                model=model,
+                statistics=statistics,
+                pairing=pairing,
+                u_max=u_max,
+                simulate=simulate,
+                subset_size=subset_size,
+            )
+        )
+        document = {"model": str(model), **overflow_to_dict(report, simulation)}
+        _show(render_overflow(report, simulation), document, json=json, overwrite=overwrite)
+    if fail_on_risk and not report.safe:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,6 +5,7 @@ at which it cannot, :func:`saturating_conv` and :func:`simulate` compute what su
 reports on a whole quantized model.
 """
 
+from quantstats.overflow.analysis import LayerReport, OverflowReport, analyze
 from quantstats.overflow.arithmetic import saturating_conv
 from quantstats.overflow.certificate import Certificate, certify
 from quantstats.overflow.pairing import (
@@ -26,11 +27,14 @@ __all__ = [
     "BlockPairs",
     "Certificate",
     "LayerKind",
+    "LayerReport",
     "LayerSimulation",
     "NoPairs",
     "OutputSimulation",
+    "OverflowReport",
     "Pairing",
     "Simulation",
+    "analyze",
     "certify",
     "find_pairing",
     "pair_limits",

@@ -144,7 +144,7 @@ def certify_rows(
     return Certificate(
         safe=((positive <= limits[0]) & (negative <= limits[1])).reshape(shape),
         worst_sum=np.where(below, -negative, positive).reshape(shape),
-        worst_pair=np.where(below[:, None], positions[:, 2:], positions[:, :2]).reshape(*shape, 2),
+        worst_pair=positions.reshape(*shape, 2),
         pairs_at_risk=None if at_risk is None else at_risk.reshape(shape),
         num_pairs=num_pairs,
         u_max=u_max,

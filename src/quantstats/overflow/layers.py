@@ -21,8 +21,8 @@ class IntegerLayer:
     :param name: of the operation.
     :param type: the framework's own name of the operation type.
     :param kind: the kind of layer.
-    :param activation: name of the tensor that is multiplied, as it was called before it was quantized where that is
-        known, so that statistics of the floating-point model are found by it.
+    :param activations: names that the multiplied tensor has or may have had before it was quantized, likeliest first,
+        so that statistics of the floating-point model are found by one of them.
     :param u_max: the greatest level of the activations as unsigned bytes; int8 ones are shifted by 128.
     :param activation_scale: float32, 0-d; ``None`` if it is not a constant of the model.
     :param activation_zero_point: level that stands for 0, as an unsigned byte; ``None`` likewise.
@@ -37,7 +37,7 @@ class IntegerLayer:
     name: str
     type: str
     kind: LayerKind
-    activation: str
+    activations: tuple[str, ...]
     u_max: int
     activation_scale: NDArray[np.float32] | None
     activation_zero_point: int | None

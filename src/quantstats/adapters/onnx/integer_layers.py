@@ -30,6 +30,10 @@ __all__ = ["Operand", "QuantizedGraph", "QuantizedNode", "attributes", "quantize
 
 _QDQ_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLAMPS = ("Relu", "Clip")
+_MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
+# What quantizers append to the name of a tensor.
+_SUFFIXES = ("_quantized", "_clipped", "_QuantizeLinear_Output")
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 
 # Positions of levels, scale and zero point of both operands; None where the operator has no scale.
@@ -75,7 +79,7 @@ class Operand:
     :param scale_name: the tensors, for an evaluator; ``""`` if the operator has none.
     :param zero_point_name: likewise.
     :param axis: channel axis of the scale, ``None`` per tensor.
-    :param source: name of the tensor before it was quantized, if known, else `levels`.
+    :param names: of the tensor, and what it may have been called before it was quantized.
     :param greatest: the greatest level that the model lets pass.
     """
 
@@ -87,7 +91,7 @@ class Operand:
     scale_name: str
     zero_point_name: str
     axis: int | None
-    source: str
+    names: tuple[str, ...]
     greatest: int
 
     @property
@@ -208,7 +212,7 @@ class QuantizedGraph:
             name=name,
             type=node.op_type,
             kind=kind,
-            activation=activation.source,
+            activations=activation.names,
             u_max=activation.greatest + activation.shift,
             activation_scale=activation.scale,
             activation_zero_point=(
@@ -258,7 +262,6 @@ class QuantizedGraph:
         rank = 0 if constant is None else constant.ndim
         if scale is not None and not per_channel:
             scale = scale.reshape(())
-        source = self._source(levels)
         return Operand(
             levels="" if constant is not None else levels,
             constant=constant,
@@ -268,7 +271,7 @@ class QuantizedGraph:
             scale_name=scale_name,
             zero_point_name=zero_point_name,
             axis=(axis + rank if axis < 0 else axis) if per_channel else None,
-            source=source,
+            names=self._names(levels),
             greatest=self._greatest(levels, np.dtype(dtype)),
         )
 
@@ -314,13 +317,22 @@ class QuantizedGraph:
             return None if zero is None else zero.dtype
         return self._dtype(node.input[0]) if node.input else None
 
-    def _source(self, name: str) -> str:
-        node = self.producers.get(name)
-        while node is not None and node.op_type in (*_CLAMPS, "QuantizeLinear", "DynamicQuantizeLinear"):
-            if node.op_type not in _CLAMPS:
-                return str(node.input[0])
-            node = self.producers.get(node.input[0])
-        return name
+    def _names(self, name: str) -> tuple[str, ...]:
+        """The names under which a tensor of levels may have been observed, on the way back to its QuantizeLinear.
+
+        A tensor before a clamp that quantization has absorbed is observed behind it, under the name that the levels
+        were given their own from.
+        """
+        found = []
+        while True:
+            found += [name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)]
+            found.append(name)
+            node = self.producers.get(name)
+            if node is None or node.op_type not in (*_CLAMPS, *_MOVES, *_QUANTIZERS):
+                return tuple(dict.fromkeys(found))
+            name = node.input[0]
+            if node.op_type in _QUANTIZERS:
+                return tuple(dict.fromkeys([*found, name]))
 
     def _greatest(self, name: str, dtype: np.dtype[Any]) -> int:
         """The greatest level that can come: that of the type, or where a Clip of integers ends."""

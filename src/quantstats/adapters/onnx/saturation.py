@@ -28,7 +28,7 @@ from quantstats.overflow.layers import IntegerLayer
 from quantstats.overflow.pairing import AnyPairs, LayerKind, NoPairs, PairRule
 from quantstats.ptq.graph import QuantizationGraph, Tensor
 
-__all__ = ["SaturatingModel"]
+__all__ = ["SaturatingModel", "input_signature"]
 
 Array = NDArray[Any]
 # Called for every integer layer that is computed: the layer, its output, and its output with exact sums.
@@ -64,9 +64,8 @@ class SaturatingModel:
             )
         self.layers = tuple(node.layer for node in chosen)
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.inputs = tuple(value.name for value in model.graph.input if value.name not in self._initializers)
-        self.outputs = tuple(value.name for value in model.graph.output)
-        self.signature = _signature(model, self.inputs, self.outputs)
+        self.signature = input_signature(model)
+        self.inputs, self.outputs = self.signature.inputs, self.signature.outputs
         self._steps = self._plan({id(node.node): node for node in chosen})
 
     def _rule(self, node: QuantizedNode) -> PairRule:
@@ -206,15 +205,17 @@ class SaturatingModel:
         return np.asarray(real, np.float32)
 
 
-def _signature(model: onnx.ModelProto, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> QuantizationGraph:
-    """A graph without operations: what a sample must hold."""
+def input_signature(model: onnx.ModelProto) -> QuantizationGraph:
+    """A graph without operations: what a sample of a model must hold, and what the model gives."""
+    constants = {tensor.name for tensor in model.graph.initializer}
     tensors = {}
     for value in model.graph.input:
-        described = value.type.tensor_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(described.elem_type).name
-        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in described.shape.dim)
-        tensors[value.name] = Tensor(value.name, dtype, shape if described.HasField("shape") else None)
-    return QuantizationGraph((), tensors, inputs, outputs)
+        if value.name not in constants:
+            described = value.type.tensor_type
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(described.elem_type).name
+            shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in described.shape.dim)
+            tensors[value.name] = Tensor(value.name, dtype, shape if described.HasField("shape") else None)
+    return QuantizationGraph((), tensors, tuple(tensors), tuple(value.name for value in model.graph.output))
 
 
 def _layer_inputs(node: QuantizedNode) -> list[str]:
