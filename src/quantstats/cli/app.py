@@ -13,10 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
-from quantstats.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+from quantstats.advanced_parameters import (
+    AdvancedAccuracyRestorerParameters,
+    AdvancedQuantizationParameters,
+    OverflowFix,
+)
 from quantstats.cli import INTERRUPTED, missing_extra
 from quantstats.errors import ParameterError, QuantizationError
-from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.parameters import DropType, IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 from quantstats.statistics.non_finite import NonFinitePolicy
 
@@ -200,6 +204,44 @@ def quantize(
         list[str] | None,
         typer.Option(metavar="TYPE", help="Leave operations of this type in floating point. Repeatable."),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="DROP",
+            help="Largest drop of the metric: what int8 hurts most returns to floating point until it is met.",
+            show_default=False,
+        ),
+    ] = None,
+    drop_type: Annotated[
+        DropType,
+        typer.Option(case_sensitive=False, help="The drop is a difference (absolute), or a share of the fp32 metric."),
+    ] = DropType.ABSOLUTE,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Returns the metric of a model on samples, the more the better. Default: top-1 accuracy on --labels.",
+            show_default=False,
+        ),
+    ] = None,
+    validation_data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Samples to validate on. Default: those of --test-data.", show_default=False),
+    ] = None,
+    tune_hyperparams: Annotated[
+        bool,
+        typer.Option(
+            "--tune-hyperparams",
+            help="First search preset, range estimators, granularity of weights and bias correction.",
+        ),
+    ] = False,
+    intermediate_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the journal goes from which a run that was killed resumes.", show_default=False
+        ),
+    ] = None,
     latency_seconds: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Time for measuring latency; 0 leaves it out.")
     ] = 2.0,
@@ -216,6 +258,7 @@ def quantize(
     """
     with _exit_status():
         # Not at the top: `--help` and `config` need neither onnx nor onnxruntime.
+        from quantstats.cli.accuracy import AccuracyTarget
         from quantstats.cli.quantize import QuantizeJob, run, to_json
         from quantstats.report.tables import render
 
@@ -227,6 +270,18 @@ def quantize(
         scope = None
         if ignore_name or ignore_pattern or ignore_type:
             scope = IgnoredScope(names=ignore_name or [], patterns=ignore_pattern or [], types=ignore_type or [])
+        accuracy = None
+        if max_drop is not None:
+            restorer = AdvancedAccuracyRestorerParameters(
+                tune_hyperparams=tune_hyperparams,
+                intermediate_model_dir=None if intermediate_dir is None else str(intermediate_dir),
+            )
+            accuracy = AccuracyTarget(max_drop, drop_type, validation, validation_data, restorer)
+        elif validation or validation_data or tune_hyperparams or intermediate_dir:
+            raise ParameterError(
+                "--validation, --validation-data, --tune-hyperparams and --intermediate-dir belong to accuracy "
+                "control; give --max-drop too, or leave them out"
+            )
         to_stdout = json == "-"
         job = QuantizeJob(
             model=model,
@@ -245,6 +300,7 @@ def quantize(
             overwrite=overwrite,
             latency_seconds=latency_seconds,
             json_path=None if json is None or to_stdout else Path(json),
+            accuracy=accuracy,
         )
         console = Console(stderr=True, quiet=quiet)
         with _notes(console):

@@ -7,8 +7,17 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
+from quantstats.ptq.accuracy_control.progress import Progress as ControlProgress
 from quantstats.ptq.progress import Progress as CalibrationProgress
 
 
@@ -53,6 +62,18 @@ class Stages:
             seen = min(done * samples_per_step, samples)
             detail = f"{seen}/{samples} samples, {tensors} tensors"
             self._progress.update(task, completed=seen, total=samples, detail=detail)
+
+        yield show
+
+    @contextmanager
+    def accuracy_control(self) -> Iterator[ControlProgress]:
+        """Yield the callback that accuracy control reports to: a line for each kind of its work."""
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None, detail: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = self._progress.add_task(stage, total=None, detail="")
+            self._progress.update(tasks[stage], completed=done, total=total, detail=detail)
 
         yield show
 

@@ -16,14 +16,16 @@ from rich.console import Console
 
 from quantstats.adapters.onnx import OnnxAdapter, save_model
 from quantstats.advanced_parameters import AdvancedQuantizationParameters
+from quantstats.cli.accuracy import AccuracyTarget, LabelledBatches, ValidationFunction, validation_function
 from quantstats.cli.data import Batches, SampleFiles
 from quantstats.cli.output import check_output, staged_outputs
 from quantstats.cli.progress import Stages
 from quantstats.cli.runtime import OnnxRunner
 from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
+from quantstats.ptq.accuracy_control import AccuracyControlReport, AccuracyControlResult, restore_accuracy
 from quantstats.ptq.dataset import Dataset
-from quantstats.ptq.graph import Tensor
+from quantstats.ptq.graph import QuantizationGraph, Tensor
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.progress import Progress
 from quantstats.ptq.quantize import make_plan
@@ -61,6 +63,7 @@ class QuantizeJob:
     :param overwrite: Replace outputs that exist.
     :param latency_seconds: Time for measuring latency; 0 leaves it out.
     :param json_path: Where the summary goes as JSON, if anywhere.
+    :param accuracy: How much accuracy may be lost; ``None`` quantizes all that can be quantized.
     """
 
     model: Path
@@ -79,6 +82,7 @@ class QuantizeJob:
     overwrite: bool = False
     latency_seconds: float = 2.0
     json_path: Path | None = None
+    accuracy: AccuracyTarget | None = None
 
 
 def run(job: QuantizeJob, *, console: Console) -> Summary:
@@ -89,7 +93,9 @@ def run(job: QuantizeJob, *, console: Console) -> Summary:
     :raises QuantizationError: The model, the data or a parameter cannot be used.
     """
     _check_sources(job)
-    sources = tuple(path for path in (job.model, job.data, job.statistics, job.test_data) if path is not None)
+    validation_data = None if job.accuracy is None else job.accuracy.validation_data
+    given = (job.model, job.data, job.statistics, job.test_data, validation_data)
+    sources = tuple(path for path in given if path is not None)
     outputs = (job.output, *([job.json_path] if job.json_path else []))
     for output in outputs:
         check_output(output, overwrite=job.overwrite, sources=sources)
@@ -100,10 +106,16 @@ def run(job: QuantizeJob, *, console: Console) -> Summary:
     adapter = OnnxAdapter(job.model)
     graph = adapter.graph()
     split = _split(job, [graph.tensors[name] for name in graph.inputs])
+    validation = None if job.accuracy is None else _validation(job, job.accuracy, graph, split)
     with Stages(console) as stages:
         start = time.perf_counter()
-        plan = _plan(job, adapter, split.calibration, statistics, stages)
-        model = adapter.emit(plan)
+        controlled: AccuracyControlReport | None = None
+        if validation is None:
+            plan = _plan(job, adapter, split.calibration, statistics, stages)
+            model = adapter.emit(plan)
+        else:
+            result = _controlled(job, adapter, split.calibration, statistics, validation, stages)
+            plan, model, controlled = result.plan, result.model, result.report
         seconds = time.perf_counter() - start
 
         with staged_outputs(*outputs, overwrite=job.overwrite) as (staged, *staged_json):
@@ -125,6 +137,7 @@ def run(job: QuantizeJob, *, console: Console) -> Summary:
                 file_bytes=Pair(_model_bytes(job.model), _model_bytes(staged)),
                 latency=None if test is None else _latency(fp32, int8, test, job.latency_seconds, stages),
                 accuracy=None if evaluation is None else evaluation.accuracy,
+                accuracy_control=controlled,
             )
             for path in staged_json:
                 path.write_text(to_json(summary), encoding="utf-8")
@@ -231,6 +244,57 @@ def _plan(
         return plan(None, job.subset_size, False)
     with stages.calibration(calibration.batch_size, calibration.samples) as progress:
         return plan(Dataset(calibration), len(calibration), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Validation:
+    """What accuracy control measures by."""
+
+    function: ValidationFunction
+    batches: LabelledBatches
+
+
+def _validation(job: QuantizeJob, target: AccuracyTarget, graph: QuantizationGraph, split: _Split) -> _Validation:
+    function = validation_function(target, job.labels)
+    inputs = [graph.tensors[name] for name in graph.inputs]
+    path = target.validation_data or job.test_data or job.data
+    if path is None:
+        raise ParameterError("--max-drop needs samples to validate on; give --validation-data or --test-data")
+    files = SampleFiles(path, inputs, labels=job.labels, batch_size=job.batch_size)
+    batches = files.batches()
+    if path == job.data and split.test is not None:
+        # Of the data that calibrate, those that they leave.
+        batches = files.batches(split.test.start, split.test.stop)
+    return _Validation(function, LabelledBatches(files, batches))
+
+
+def _controlled(
+    job: QuantizeJob,
+    adapter: OnnxAdapter,
+    calibration: Batches | None,
+    statistics: CalibrationStatistics | None,
+    validation: _Validation,
+    stages: Stages,
+) -> AccuracyControlResult:
+    assert job.accuracy is not None
+    with stages.accuracy_control() as progress:
+        return restore_accuracy(
+            adapter,
+            None if calibration is None else Dataset(calibration),
+            validation.batches,
+            validation.function,
+            max_drop=job.accuracy.max_drop,
+            drop_type=job.accuracy.drop_type,
+            preset=job.preset,
+            target_device=job.target_device,
+            subset_size=job.subset_size if calibration is None else len(calibration),
+            model_type=job.model_type,
+            ignored_scope=job.ignored_scope,
+            advanced_quantization_parameters=job.advanced_parameters,
+            advanced_accuracy_restorer_parameters=job.accuracy.restorer,
+            statistics=statistics,
+            progress=progress,
+        )
 
 
 def _evaluate(fp32: OnnxRunner, int8: OnnxRunner, test: Batches, split: _Split, stages: Stages) -> Evaluation:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from quantstats.ptq.accuracy_control.report import AccuracyControlReport
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.report.latency import Latency
@@ -140,6 +141,7 @@ class Summary:
     :param file_bytes: Size of both models on disk, external data included.
     :param latency: Time of one call of both models; ``None`` if it was not measured.
     :param accuracy: Top-1 accuracy of both models, in [0, 1]; ``None`` without labels.
+    :param accuracy_control: What was done for the accuracy; ``None`` if no drop was asked for.
     """
 
     model: str
@@ -153,6 +155,7 @@ class Summary:
     file_bytes: Pair
     latency: LatencySummary | None = None
     accuracy: Pair | None = None
+    accuracy_control: AccuracyControlReport | None = None
 
 
 def to_dict(summary: Summary) -> dict[str, Any]:
@@ -188,6 +191,7 @@ def to_dict(summary: Summary) -> dict[str, Any]:
         "file_bytes": _pair(summary.file_bytes),
         "latency": None if summary.latency is None else _latency(summary.latency),
         "top1_accuracy": None if summary.accuracy is None else dataclasses.asdict(summary.accuracy),
+        "accuracy_control": None if summary.accuracy_control is None else summary.accuracy_control.to_dict(),
     }
 
 

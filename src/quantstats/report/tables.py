@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from quantstats.ptq.accuracy_control.report import AccuracyControlReport
 from quantstats.report.sqnr import OutputError
 from quantstats.report.summary import OperationsSummary, Summary
 
@@ -25,9 +26,35 @@ def render(summary: Summary) -> Group:
         if data is None
         else f"outputs compared on {_count(data.samples, 'sample')} {data.origin}"
     )
+    controlled: list[RenderableType] = []
+    if summary.accuracy_control is not None:
+        controlled = [control_table(summary.accuracy_control), ""]
     return Group(
-        Text(head), "", operations_table(summary.operations), "", comparison_table(summary), Text(foot, style="italic")
+        Text(head),
+        "",
+        operations_table(summary.operations),
+        "",
+        *controlled,
+        comparison_table(summary),
+        Text(foot, style="italic"),
     )
+
+
+def control_table(report: AccuracyControlReport) -> Table:
+    """Return a table with a row per validation of accuracy control, the result marked."""
+    reached = "" if report.reached else ", not reached"
+    table = Table(title=f"max drop {report.max_drop:g}, {report.drop_type.value}{reached}", title_justify="left")
+    table.add_column("reverted to float", overflow="fold")
+    table.add_column("metric", justify="right")
+    table.add_column("drop", justify="right")
+    table.add_column("")
+    table.add_row(Text("fp32"), f"{report.fp32_metric:.6g}", "", "")
+    result = (report.settings, tuple(group.name for group in report.reverted))
+    for step in report.steps:
+        marked = "result" if (step.settings, step.reverted) == result else ""
+        what = "\n".join(step.reverted) or f"nothing ({step.settings})"
+        table.add_row(Text(what), f"{step.metric:.6g}", f"{step.drop:.6g}", marked)
+    return table
 
 
 def operations_table(operations: OperationsSummary) -> Table:
@@ -117,4 +144,4 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-__all__ = ["comparison_table", "duration", "file_size", "operations_table", "render"]
+__all__ = ["comparison_table", "control_table", "duration", "file_size", "operations_table", "render"]
