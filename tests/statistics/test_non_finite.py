@@ -19,6 +19,7 @@ from quantstats.statistics.non_finite import NonFiniteCounts, describe_non_finit
 from quantstats.statistics.tensor_statistics import ValueCounts
 
 NAN, INF = np.nan, np.inf
+MINMAX = RangeEstimatorParametersSet.MINMAX
 
 
 def collect(samples: list[Any], ids: Any = None, **options: Any) -> CalibrationStatistics:
@@ -103,9 +104,9 @@ def test_a_tensor_without_any_finite_value_is_a_sample_without_rows() -> None:
     found = collect([np.full_like(x, NAN), x])
     assert found["x"].table.items.tolist() == [0, 1]
     assert found["x"].counts == ValueCounts(96, 0, 48, 0, 0)
-    assert found.range("x").low == x.min()
+    assert found.range("x", MINMAX).low == x.min()
     with pytest.raises(DataError, match="a range needs at least one sample"):
-        collect([np.full_like(x, INF)]).range("x")
+        collect([np.full_like(x, INF)]).range("x", MINMAX)
 
 
 def test_an_item_without_any_finite_value_is_dropped_where_items_are_samples() -> None:
@@ -113,7 +114,7 @@ def test_an_item_without_any_finite_value_is_dropped_where_items_are_samples() -
     x[0] = NAN
     found = collect([x], batchwise=True)
     assert found["x"].table.items.tolist() == [1]
-    assert found.range("x").low == x[1].min()
+    assert found.range("x", MINMAX).low == x[1].min()
     np.testing.assert_allclose(found.channel_mean("x"), x[1].mean(1, dtype=float), rtol=1e-6)
 
 
@@ -123,7 +124,7 @@ def test_a_channel_without_any_finite_value_is_refused(axis: int | None) -> None
     x[:, 2] = INF
     with pytest.raises(NonFiniteError, match=r"'x' in sample '0': channel 2 of item 0 has no finite value.*'clamp'"):
         collect([x], axis=axis)
-    assert collect([x], axis=None, channel_means={}).range("x").high == x[:, :2].max()
+    assert collect([x], axis=None, channel_means={}).range("x", MINMAX).high == x[:, :2].max()
 
 
 # Clamped
@@ -143,14 +144,14 @@ def test_clamping_is_what_a_quantizer_does(dtype: Any) -> None:
         assert mine.tobytes() == its.tobytes()
     assert found["x"].histogram == plain["x"].histogram
     assert found["x"].counts == ValueCounts(48, 1, 1, 1, 1)
-    assert found.range("x", RangeEstimatorParametersSet.MINMAX).high == largest
+    assert found.range("x", MINMAX).high == largest
 
 
 def test_nan_widens_no_range() -> None:
     x = sample_with(NAN, NAN)
     found = collect([x], non_finite="clamp")
-    assert found.range("x").low == np.nanmin(x)
-    assert found.range("x").high == np.nanmax(x)
+    assert found.range("x", MINMAX).low == np.nanmin(x)
+    assert found.range("x", MINMAX).high == np.nanmax(x)
 
 
 # Merging and files

@@ -20,6 +20,7 @@ from quantstats.statistics.column import Column, columns_of
 from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.derived_range import DerivedRange, derive_range
 from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
+from quantstats.statistics.reduction import SampleReducer
 from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT, TableMemory
 from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, TensorStatistics
@@ -104,7 +105,11 @@ class CalibrationStatistics:
         self._memory = TableMemory(memory_limit)
         self._sample_ids: dict[str, None] = {}
         how: _How = {"batchwise": batchwise, "non_finite": non_finite, "memory": self._memory}
-        self._tensors = {name: TensorStatistics(self._columns, channel_axis=axis, **how) for name, axis in taps.items()}
+        reducer = SampleReducer(self._columns)
+        self._tensors = {
+            name: TensorStatistics(self._columns, channel_axis=axis, reducer=reducer, **how)
+            for name, axis in taps.items()
+        }
         self._means = {name: ChannelMeans(axis, **how) for name, axis in channel_means.items()}
 
     @property
@@ -337,8 +342,8 @@ class CalibrationStatistics:
         `DerivedRange.low_error` and `high_error` tell how far they are from the exact ones at most.
 
         :param tensor: its name.
-        :param params: the estimator; fields left None take the default of the place, here MIN/MIN and MAX/MAX per
-            channel, else MIN/MEAN and MAX/MEAN.
+        :param params: the estimator; None takes the default of the place, MINMAX per channel and else AUTO. Fields left
+            None in parameters that are given take MIN/MIN and MAX/MAX per channel, else MIN/MEAN and MAX/MEAN.
         :param per_channel: a range for each channel. Needs statistics that were collected per channel.
         :param symmetric: whether the range is for a symmetric quantizer: a max branch that asks for MAX takes ABS_MAX,
             and those that look at the distribution of all values search symmetric ranges.
@@ -396,18 +401,17 @@ class CalibrationStatistics:
         ids = list(self._sample_ids)
         order = sorted(range(len(ids)), key=ids.__getitem__)
         twin = CalibrationStatistics(
-            dict(sorted(self.taps.items())),
+            {},
             model_hash=self._model_hash,
             columns=self._columns,
             batchwise=self._batchwise,
-            channel_means=dict(sorted(self.channel_means.items())),
             non_finite=self._non_finite,
             graph_hash=self._graph_hash,
             memory_limit=self._memory.limit,
         )
         twin._sample_ids = {ids[index]: None for index in order}
-        twin._tensors = {name: self._tensors[name].reordered(order, twin._memory) for name in twin._tensors}
-        twin._means = {name: self._means[name].reordered(order, twin._memory) for name in twin._means}
+        twin._tensors = {name: self._tensors[name].reordered(order, twin._memory) for name in sorted(self._tensors)}
+        twin._means = {name: self._means[name].reordered(order, twin._memory) for name in sorted(self._means)}
         return twin
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -444,11 +448,10 @@ class CalibrationStatistics:
         memory = TableMemory(memory_limit)
         content = calibration_file.load(path, memory)
         statistics = cls(
-            {name: tensor.channel_axis for name, tensor in content.tensors.items()},
+            {},  # The tensors are there already, with half a megabyte each.
             model_hash=content.model_hash,
             columns=content.columns,
             batchwise=content.batchwise,
-            channel_means={name: means.channel_axis for name, means in content.channel_means.items()},
             non_finite=content.non_finite,
             graph_hash=content.graph_hash,
             memory_limit=memory_limit,

@@ -62,6 +62,7 @@ from quantstats.statistics.channel_means import ChannelMeans
 from quantstats.statistics.column import Column
 from quantstats.statistics.columnar_table import ColumnarTable
 from quantstats.statistics.non_finite import NonFiniteCounts, NonFinitePolicy
+from quantstats.statistics.reduction import SampleReducer
 from quantstats.statistics.table_memory import TableMemory
 from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import TensorStatistics
@@ -137,7 +138,8 @@ class _Stream:
         return cls(dtype, shape, lambda: (part[start : min(start + step, shape[0])] for start in starts))
 
     def whole(self) -> Array:
-        return np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *self.pieces()])
+        pieces = list(self.pieces())
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *pieces])
 
 
 def save(content: Content, path: str | os.PathLike[str]) -> None:
@@ -281,10 +283,16 @@ def _restore(description: Mapping[str, Any], arrays: Mapping[str, _Stream], memo
     def fill(table: ColumnarTable, values: str, items: str) -> None:
         _fill(table, arrays[values], arrays[items].whole(), len(sample_ids))
 
+    reducer = SampleReducer(columns)
     tensors = {}
     for name, entry in description["tensors"].items():
         tensor = TensorStatistics(
-            columns, channel_axis=entry["channel_axis"], batchwise=batchwise, non_finite=non_finite, memory=memory
+            columns,
+            channel_axis=entry["channel_axis"],
+            batchwise=batchwise,
+            non_finite=non_finite,
+            memory=memory,
+            reducer=reducer,
         )
         tensor.dtype, tensor.rank = entry["dtype"], entry["rank"]
         kinds = ("nan_count",) if first else ("nan_count", "pos_inf_count", "neg_inf_count")

@@ -99,6 +99,7 @@ class TensorStatistics:
     :param batchwise: whether each item of axis 0 is a sample of its own, wherever axis 0 is not the channel axis.
     :param non_finite: what to do about NaN and infinities.
     :param memory: where the tables are kept.
+    :param reducer: one of these columns, which tensors may share; None makes one.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -111,6 +112,7 @@ class TensorStatistics:
         batchwise: bool = False,
         non_finite: NonFinitePolicy = "raise",
         memory: TableMemory | None = None,
+        reducer: SampleReducer | None = None,
     ) -> None:
         self.columns = tuple(columns)
         self.channel_axis = channel_axis
@@ -126,7 +128,7 @@ class TensorStatistics:
         self.histogram = BitHistogram()
         #: how many values were not finite
         self.non_finite_counts: NonFiniteCounts = ALL_FINITE
-        self._reducer = SampleReducer(self.columns)
+        self._reducer = SampleReducer(self.columns) if reducer is None else reducer
 
     @property
     def num_samples(self) -> int:
@@ -262,7 +264,12 @@ class TensorStatistics:
     def reordered(self, order: Sequence[int], memory: TableMemory) -> TensorStatistics:
         """The same statistics with the samples in another order: the new sample k is the old one `order[k]`."""
         twin = TensorStatistics(
-            self.columns, channel_axis=self.channel_axis, batchwise=self.batchwise, non_finite=self.non_finite
+            self.columns,
+            channel_axis=self.channel_axis,
+            batchwise=self.batchwise,
+            non_finite=self.non_finite,
+            memory=memory,
+            reducer=self._reducer,
         )
         twin.dtype, twin.rank, twin.non_finite_counts = self.dtype, self.rank, self.non_finite_counts
         twin.table = self.table.reordered(order, memory)

@@ -1,0 +1,155 @@
+"""How calibration scales: over processes on the cores there are, and the cost of merging as shards grow in number.
+
+- *processes*: images a second of `quantstats.calibrate` on MobileNetV2 in this process and over
+  `concurrent.futures.ProcessPoolExecutor` with more and more workers, onnxruntime on one thread each. Workers are
+  started and have loaded the model before the clock starts: a calibration of two images goes before.
+- *merging*: shards of one sample each, of as many tensors as a ResNet-50 has, are merged in a random order; and files
+  of them are read and merged as `quantstats merge` does. The time for each shard tells whether the whole is linear.
+
+    python -m benchmarks.calibration_scaling [--images 48] [--size 224] [--shards 10 100 1000]
+
+Exit status 1 if the bits of any two results differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import random
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import quantstats as qs
+from benchmarks.networks import images, mobilenet_v2
+
+TENSORS = 107
+ONE_THREAD = {"num_threads": 1}
+
+
+def calibrated(path: Path, data: NDArray[np.float32], executor: ProcessPoolExecutor | None) -> qs.CalibrationStatistics:
+    """Statistics with one thread of onnxruntime in a process."""
+    advanced = qs.AdvancedQuantizationParameters(backend_params=ONE_THREAD)
+    return qs.calibrate(
+        path, data, subset_size=len(data), advanced_parameters=advanced, executor=executor, progress=False
+    )
+
+
+def scale_over_processes(console: Console, count: int, size: int) -> bool:
+    """Print images a second by the number of workers; whether all results are equal."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    data = images(count, size)
+    table = Table(title=f"MobileNetV2 at {size}, {count} images, {cores} cores")
+    for heading in ("processes", "seconds", "images a second", "times one"):
+        table.add_column(heading, justify="right")
+    results: list[qs.CalibrationStatistics] = []
+    first = 0.0
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "mobilenet.onnx"
+        onnx.save(mobilenet_v2(image_size=size), path)
+        for workers in (0, *range(1, cores + 1)):
+            executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
+            try:
+                calibrated(path, data[: max(2 * workers, 1)], executor)
+                start = time.perf_counter()
+                results.append(calibrated(path, data, executor))
+                seconds = time.perf_counter() - start
+            finally:
+                if executor is not None:
+                    executor.shutdown()
+            first = first or seconds
+            name = f"{workers} in a pool" if workers else "this one"
+            table.add_row(name, f"{seconds:.2f}", f"{count / seconds:.1f}", f"{first / seconds:.2f}")
+    console.print(table)
+    return all(result == results[0] for result in results)
+
+
+def simulated_shards(count: int) -> list[qs.CalibrationStatistics]:
+    """Statistics of one sample each, of a few samples that repeat under ids of their own."""
+    rng = np.random.default_rng(0)
+    names = {f"tensor{index}": None for index in range(TENSORS)}
+    kinds = []
+    for _ in range(8):
+        shard = qs.CalibrationStatistics(names, model_hash="simulated")
+        shard.update("?", {name: rng.gamma(1.0, size=4096).astype(np.float32) for name in names})
+        kinds.append(shard)
+    shards = []
+    for index in range(count):
+        shard = copy.deepcopy(kinds[index % len(kinds)])
+        shard._sample_ids = {f"{index:06}": None}
+        shards.append(shard)
+    return shards
+
+
+def cost_of_merging(console: Console, counts: list[int]) -> bool:
+    """Print the time of a merge by the number of shards; whether all orders give equal results."""
+    table = Table(title=f"Merging shards of {TENSORS} tensors, one sample each")
+    for heading in ("shards", "in memory, ms", "for each", "from files, ms", "for each", "file written, ms", "MB"):
+        table.add_column(heading, justify="right")
+    equal = True
+    for count in sorted(counts):
+        with tempfile.TemporaryDirectory() as directory:
+            paths = []
+            for index, shard in enumerate(simulated_shards(count)):
+                paths.append(Path(directory) / f"{index}.safetensors")
+                shard.save(paths[-1])
+                del shard
+            shards = simulated_shards(count)
+            random.Random(count).shuffle(shards)
+            merged = qs.CalibrationStatistics(shards[0].taps, model_hash="simulated")
+            start = time.perf_counter()
+            for shard in shards:
+                merged.merge(shard)
+            in_memory = time.perf_counter() - start
+            start = time.perf_counter()
+            read = qs.CalibrationStatistics.load(paths[0])
+            for path in paths[1:]:
+                read.merge(qs.CalibrationStatistics.load(path))
+            from_files = time.perf_counter() - start
+            start = time.perf_counter()
+            merged.save(paths[0])
+            written = time.perf_counter() - start
+            equal &= merged == read
+            table.add_row(
+                str(count),
+                f"{in_memory * 1e3:.0f}",
+                f"{in_memory / count * 1e3:.2f}",
+                f"{from_files * 1e3:.0f}",
+                f"{from_files / count * 1e3:.2f}",
+                f"{written * 1e3:.0f}",
+                f"{paths[0].stat().st_size / 1e6:.1f}",
+            )
+    console.print(table)
+    return equal
+
+
+def main() -> int:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--shards", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--only", choices=("processes", "merging"))
+    arguments = parser.parse_args()
+    console = Console()
+    equal = True
+    if arguments.only != "merging":
+        equal &= scale_over_processes(console, arguments.images, arguments.size)
+    if arguments.only != "processes":
+        equal &= cost_of_merging(console, arguments.shards)
+    console.print("all results are equal, bit for bit" if equal else "results differ")
+    return int(not equal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
