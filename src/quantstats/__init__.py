@@ -5,7 +5,7 @@
 Importing the package needs NumPy alone; a framework is imported when a model of that framework comes in.
 """
 
-from quantstats import errors, kernels
+from quantstats import errors, kernels, overflow
 from quantstats.advanced_parameters import (
     AdvancedAccuracyRestorerParameters,
     AdvancedBiasCorrectionParameters,
@@ -96,6 +96,7 @@ __all__ = [
     "errors",
     "get_num_threads",
     "kernels",
+    "overflow",
     "quantize",
     "quantize_with_accuracy_control",
     "quantizer_from_range",

@@ -30,8 +30,8 @@ __all__ = ["Operand", "QuantizedGraph", "QuantizedNode", "attributes", "quantize
 
 _QDQ_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLAMPS = ("Relu", "Clip")
-_MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
-_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
+_MOVES = ("MaxPool", "ReduceMax", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")
 # What quantizers append to the name of a tensor.
 _SUFFIXES = ("_quantized", "_clipped", "_QuantizeLinear_Output")
 _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
@@ -318,7 +318,7 @@ class QuantizedGraph:
         return self._dtype(node.input[0]) if node.input else None
 
     def _names(self, name: str) -> tuple[str, ...]:
-        """The names under which a tensor of levels may have been observed, on the way back to its QuantizeLinear.
+        """The names under which a tensor of levels may have been observed, on the way back to what computed it.
 
         A tensor before a clamp that quantization has absorbed is observed behind it, under the name that the levels
         were given their own from.
@@ -331,8 +331,6 @@ class QuantizedGraph:
             if node is None or node.op_type not in (*_CLAMPS, *_MOVES, *_QUANTIZERS):
                 return tuple(dict.fromkeys(found))
             name = node.input[0]
-            if node.op_type in _QUANTIZERS:
-                return tuple(dict.fromkeys([*found, name]))
 
     def _greatest(self, name: str, dtype: np.dtype[Any]) -> int:
         """The greatest level that can come: that of the type, or where a Clip of integers ends."""
