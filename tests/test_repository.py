@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "docs/accuracy-control.md",
     "docs/getting-started.md",
     "docs/cli.md",
     "docs/onnx.md",
@@ -148,7 +149,7 @@ PUBLIC = """
     quantstats.range_estimator: StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
         RangeEstimatorParametersSet
     quantstats.advanced_parameters: OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
-        AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters
+        AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters RestoreMode
     quantstats.parameters: QuantizationMode QuantizationPreset TargetDevice ModelType DropType IgnoredScope
     quantstats.kernels: min_max abs_max mean median quantile abs_quantile mean_no_outliers median_no_outliers summarize
         Summary histogram quantize_linear dequantize_linear fake_quantize saturating_matmul
@@ -162,7 +163,8 @@ PUBLIC = """
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
         Dataset QuantizationError show_config set_num_threads get_num_threads calibrate
-        CalibrationStatistics DerivedRange
+        CalibrationStatistics DerivedRange RestoreMode quantize_with_accuracy_control restore_accuracy
+        AccuracyControlResult AccuracyControlReport
 """
 
 

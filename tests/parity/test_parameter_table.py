@@ -19,17 +19,6 @@ TABLE = ROOT / "docs" / "parameters.md"
 OPEN = {
     "AdvancedBiasCorrectionParameters.apply_for_all_nodes",
     "AdvancedBiasCorrectionParameters.threshold",
-    "AdvancedAccuracyRestorerParameters.max_num_iterations",
-    "AdvancedAccuracyRestorerParameters.tune_hyperparams",
-    "AdvancedAccuracyRestorerParameters.convert_to_mixed_preset",
-    "AdvancedAccuracyRestorerParameters.ranking_subset_size",
-    "AdvancedAccuracyRestorerParameters.num_ranking_workers",
-    "AdvancedAccuracyRestorerParameters.intermediate_model_dir",
-    "AdvancedAccuracyRestorerParameters.restore_mode",
-    "RestoreMode.ACTIVATIONS_AND_WEIGHTS",
-    "RestoreMode.ONLY_ACTIVATIONS",
-    "DropType.ABSOLUTE",
-    "DropType.RELATIVE",
 }
 
 
