@@ -219,6 +219,22 @@ class RangeEstimatorParametersSet:
     MINMAX: least minimum and greatest maximum of all samples. MEAN_MINMAX, MEDIAN_MINMAX: mean or median over the
     samples of their minima and maxima. MEAN_NO_OUTLIERS_MINMAX: the mean without outlying samples. MEAN_QUANTILE:
     the mean of the samples' quantiles. HISTOGRAM: the range with the least L2 quantization error.
+
+    The following look at the distribution of all values of all samples, a histogram of 65,536 bins, and give one range
+    per tensor for the bits, scheme and levels of the quantizer that follows. They are not in nncf.
+
+    - MSE: the range with the least sum of ``(x - q(x))^2`` over all values, among all steps of the quantizer and all
+      levels that zero can have (J. Max, "Quantizing for minimum distortion", 1960, for levels of equal distance; R.
+      Banner and others, "Post training 4-bit quantization of convolutional networks for rapid-deployment", 2019, for
+      clipping activations by it). The whole range, if that is no more than 0.02 dB worse.
+    - ENTROPY: the thresholds with the least Kullback-Leibler divergence between the distribution of the clipped values
+      and what quantization leaves of it (S. Migacz, "8-bit inference with TensorRT", 2017).
+    - PERCENTILE: from the quantile at ``quantile_outlier_prob`` of the min branch to that at one minus the probability
+      of the max branch, of all values; symmetric, the latter of the magnitudes (H. Wu and others, "Integer quantization
+      for deep learning inference", 2020). MEAN_QUANTILE takes quantiles of each sample instead.
+    - AUTO: of the ranges of all estimators the one whose quantizer promises the highest signal-to-noise ratio on the
+      values (see `quantstats.statistics.predicted_sqnr`). No range promises more than that of MSE; the whole range, of
+      MINMAX, is taken in its place if it promises as much but for 0.2 dB.
     """
 
     MINMAX = _Preset((StatisticsType.MIN, AggregatorType.MIN), (StatisticsType.MAX, AggregatorType.MAX))
@@ -249,17 +265,18 @@ def _override(
 def resolve(params: RangeEstimatorParameters | None, *, is_weight: bool, per_channel: bool) -> RangeEstimatorParameters:
     """Complete parameters for one place: a user's partial `params`, merged field by field over the place's defaults.
 
-    Weights and per-channel activations default to MIN/MIN and MAX/MAX, other activations to MIN/MEAN and MAX/MEAN.
-    The result is a new object without None in `statistics_type` and `aggregator_type`; `params` is not changed.
+    Where `params` are None, weights and per-channel activations take MINMAX and other activations AUTO. Fields left
+    None in `params` that are given take the defaults of nncf: MIN/MIN and MAX/MAX for weights and per-channel
+    activations, MIN/MEAN and MAX/MEAN for other activations. The result is a new object without None in
+    `statistics_type` and `aggregator_type`; `params` is not changed.
 
     :raises ParameterError: `params` is invalid, or asks for HISTOGRAM, MSE, ENTROPY, PERCENTILE or AUTO, which estimate
         one range per tensor, where `per_channel` holds.
     """
-    default = (
-        RangeEstimatorParametersSet.MINMAX if is_weight or per_channel else RangeEstimatorParametersSet.MEAN_MINMAX
-    )
+    by_extrema = is_weight or per_channel
     if params is None:
-        return default
+        return RangeEstimatorParametersSet.MINMAX if by_extrema else RangeEstimatorParametersSet.AUTO
+    default = RangeEstimatorParametersSet.MINMAX if by_extrema else RangeEstimatorParametersSet.MEAN_MINMAX
     check_instance("resolve", "params", params, RangeEstimatorParameters)
     params.validate()
     if params.is_histogram and per_channel:

@@ -102,10 +102,13 @@ def test_presets_copy_pickle_and_compare(name: str) -> None:
 def test_defaults_of_a_place(
     is_weight: bool, per_channel: bool, aggregators: tuple[AggregatorType, AggregatorType]
 ) -> None:
-    for params in (None, RangeEstimatorParameters()):
-        found = resolve(params, is_weight=is_weight, per_channel=per_channel)
-        assert (found.min.statistics_type, found.max.statistics_type) == (StatisticsType.MIN, StatisticsType.MAX)
-        assert (found.min.aggregator_type, found.max.aggregator_type) == aggregators
+    found = resolve(RangeEstimatorParameters(), is_weight=is_weight, per_channel=per_channel)
+    if is_weight or per_channel:
+        assert resolve(None, is_weight=is_weight, per_channel=per_channel) == found
+    else:
+        assert resolve(None, is_weight=is_weight, per_channel=per_channel) == RangeEstimatorParametersSet.AUTO
+    assert (found.min.statistics_type, found.max.statistics_type) == (StatisticsType.MIN, StatisticsType.MAX)
+    assert (found.min.aggregator_type, found.max.aggregator_type) == aggregators
 
 
 def test_partial_parameters_override_field_by_field() -> None:

@@ -60,6 +60,8 @@ def plan_of(
     model: onnx.ModelProto, data: Any, inplace: bool, **options: Any
 ) -> tuple[QuantizationPlan, WatchedAdapter]:
     preset = options.pop("preset", None)
+    # The default of activations looks at all values; with no field given an estimator has the defaults of nncf.
+    options.setdefault("activations_range_estimator_params", RangeEstimatorParameters())
     adapter = WatchedAdapter(model)
     advanced = AdvancedQuantizationParameters(inplace_statistics=inplace, **options)
     return make_plan(adapter, data, preset=preset, advanced_parameters=advanced, progress=False), adapter

@@ -6,6 +6,7 @@ Where the two differ, they do so on purpose: each case lists the tensors, and do
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from quantstats.advanced_parameters import AdvancedQuantizationParameters, Overf
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationMode, QuantizationPreset, Subgraph
 from quantstats.ptq.plan import QuantizationPlan
 from quantstats.ptq.quantize import make_plan
-from quantstats.range_estimator import RangeEstimatorParametersSet
+from quantstats.range_estimator import RangeEstimatorParametersSet as Set
 
 from ..adapters.onnx.models import ModelBuilder, small_cnn
 
@@ -243,6 +244,11 @@ def compare(nncf: SimpleNamespace, case: Case, options: dict[str, Any]) -> Quant
     adapter, samples = OnnxAdapter(case.build()), case.samples()
     # nncf folds no BatchNorm, so it gets the model as the adapter cleans it.
     model = adapter.emit(QuantizationPlan((), (), {}))
+    # Where both libraries are left to choose, quantstats has another default.
+    advanced = options.get("advanced_parameters", AdvancedQuantizationParameters())
+    if advanced.activations_range_estimator_params is None:
+        advanced = dataclasses.replace(advanced, activations_range_estimator_params=Set.MEAN_MINMAX)
+    options = {**options, "advanced_parameters": advanced}
     plan = make_plan(adapter, samples, progress=False, **options)
     activations, weights = theirs(nncf, model, samples, options)
     ours = {a.tensor: a.quantizer for a in plan.activations}
@@ -276,9 +282,6 @@ def compare(nncf: SimpleNamespace, case: Case, options: dict[str, Any]) -> Quant
 @pytest.mark.parametrize("name", CASES)
 def test_model(nncf: SimpleNamespace, name: str) -> None:
     compare(nncf, CASES[name], CASES[name].options)
-
-
-Set = RangeEstimatorParametersSet
 
 
 def advanced(**fields: Any) -> dict[str, Any]:

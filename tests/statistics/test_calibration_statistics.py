@@ -135,8 +135,9 @@ def test_the_default_probabilities_are_answered_strictly(statistic: StatisticsTy
 def test_partial_parameters_take_the_default_of_the_place() -> None:
     samples = list(np.random.default_rng(1).normal(size=(4, 3, 5)).astype(np.float32))
     statistics = collect(samples, axis=0)
-    low, high = statistics.range("x")
+    low, high = statistics.range("x", RangeEstimatorParameters())
     assert low == np.float32(np.mean([x.min() for x in samples], dtype=np.float64))
+    assert_same_bits(statistics.range("x"), estimate(RangeEstimatorParametersSet.AUTO, samples).range())
     low, high = statistics.range("x", per_channel=True)
     np.testing.assert_array_equal(low[:, 0], np.min(samples, (0, 2)))
     np.testing.assert_array_equal(high[:, 0], np.max(samples, (0, 2)))
@@ -419,13 +420,14 @@ def test_an_empty_tensor_is_a_sample_without_rows() -> None:
     statistics = collect([np.zeros((0, 3), np.float32), full, np.zeros((0, 3), np.float32)], axis=1)
     assert statistics.num_samples == 3
     assert statistics["x"].table.items.tolist() == [0, 1, 0]
-    assert_same_bits(statistics.range("x"), estimate(RangeEstimatorParametersSet.MEAN_MINMAX, [full]).range())
+    params = RangeEstimatorParametersSet.MEAN_MINMAX
+    assert_same_bits(statistics.range("x", params), estimate(params, [full]).range())
     with pytest.raises(DataError, match="tensor 'x': a range needs at least one sample"):
         collect([full[:0]]).range("x")
 
 
 def test_a_scalar_is_a_tensor_too() -> None:
-    assert collect([np.float32(3), np.float32(5)], batchwise=True).range("x").high == 4
+    assert collect([np.float32(3), np.float32(5)], batchwise=True).range("x", both(S.MAX, A.MEAN)).high == 4
 
 
 def test_names_and_arguments_are_checked() -> None:

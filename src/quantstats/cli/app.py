@@ -160,7 +160,7 @@ def quantize(
         typer.Option(
             case_sensitive=False,
             metavar="NAME",
-            help=f"How ranges of activations are estimated: {_ESTIMATORS}. Default: mean_minmax.",
+            help=f"How ranges of activations are estimated: {_ESTIMATORS}. Default: auto.",
             show_default=False,
         ),
     ] = None,

@@ -8,6 +8,8 @@ the least Kullback-Leibler divergence ``sum(p * log(p / q))``.
 - Q has as many cells as there are levels. A cell holds the values inside the threshold that fall into it, without those
   that were clipped, spread evenly over those of its bins that are not empty in P. So merging bins costs information
   where they differ, and clipping costs what it piles up at the threshold.
+- No threshold clips more than an eighth of the values. With few values one could clip nearly all of them into a bin that
+  holds one already: P and Q are then one bin each, and do not diverge.
 - A bin that is empty in P adds nothing, for ``p * log(p)`` is zero there. A cell that has clipped values only has no Q
   to compare with, and its threshold is not taken.
 
@@ -36,6 +38,7 @@ Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 _COARSE_THRESHOLDS = 96
+_MOST_CLIPPED = 1 / 8
 
 
 def divergences(counts: Float64Array, start: IntArray, end: IntArray, cells: int) -> Float64Array:
@@ -94,10 +97,12 @@ def least_divergence_range(histogram: BitHistogram, config: QuantizerConfig) -> 
     counts = -np.diff(above + below)
     zero = 0 if symmetric else round(-low / (high - low) * BINS)
 
+    inside = np.concatenate([[0.0], np.cumsum(counts)])
+
     def found(thresholds: IntArray) -> Float64Array:
         start, end = np.maximum(zero - thresholds, 0), np.minimum(zero + thresholds, BINS)
         errors = np.full(thresholds.size, np.inf)
-        wide = end - start >= cells
+        wide = (end - start >= cells) & (inside[end] - inside[start] >= (1 - _MOST_CLIPPED) * inside[-1])
         errors[wide] = divergences(counts, start[wide], end[wide], cells)
         return errors
 

@@ -228,7 +228,8 @@ def inspect_tensor(
         raise ParameterError(f"inspect.confidence={confidence!r} is not in (0, 1); give a share such as 0.95")
     check_count("inspect", "replicates", replicates, least=1)
     check_count("inspect", "seed", seed, least=0)
-    resolved = resolve(params, is_weight=False, per_channel=False)
+    # The default of an activation looks at all samples together; an estimator without fields has the defaults of nncf.
+    resolved = resolve(params or RangeEstimatorParameters(), is_weight=False, per_channel=False)
     for branch in (resolved.min, resolved.max):
         assert branch.aggregator_type is not None
         if branch.aggregator_type not in _BY_SAMPLE:
