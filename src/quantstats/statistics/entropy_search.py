@@ -8,8 +8,8 @@ the least Kullback-Leibler divergence ``sum(p * log(p / q))``.
 - Q has as many cells as there are levels. A cell holds the values inside the threshold that fall into it, without those
   that were clipped, spread evenly over those of its bins that are not empty in P. So merging bins costs information
   where they differ, and clipping costs what it piles up at the threshold.
-- No threshold clips more than an eighth of the values. With few values one could clip nearly all of them into a bin that
-  holds one already: P and Q are then one bin each, and do not diverge.
+- No threshold clips more than an eighth of the values. With few values one could clip nearly all of them into a bin
+  that holds one already: P and Q are then one bin each, and do not diverge.
 - A bin that is empty in P adds nothing, for ``p * log(p)`` is zero there. A cell that has clipped values only has no Q
   to compare with, and its threshold is not taken.
 
