@@ -274,3 +274,33 @@ def test_the_scores_decide_the_label(quantstats: Command, model: Path, make_imag
         )
     )  # fmt: skip
     assert found["top1_accuracy"]["fp32"] == 1.0
+
+
+def test_bias_correction(quantstats: Command, model: Path, data: Path, tmp_path: Path) -> None:
+    """Each mode gives the model other biases and nothing else; fast is the default."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for mode in ("fast", "full", "off", None):
+        out = tmp_path / f"{mode}.onnx"
+        option = () if mode is None else ("--bias-correction", mode)
+        result = quantstats("quantize", model, "--data", data, "-o", out, *option, *QUICK)
+        assert result.exit_code == 0, result.output
+        initializers = onnx.load(out).graph.initializer
+        found[str(mode)] = {i.name.replace("_corrected", ""): onnx.numpy_helper.to_array(i) for i in initializers}
+    for name, value in found["off"].items():
+        assert np.array_equal(found["None"][name], found["fast"][name])
+        if value.dtype != np.int32:
+            assert np.array_equal(found["fast"][name], value), name
+            assert np.array_equal(found["full"][name], value), name
+    biases = [name for name, value in found["off"].items() if value.dtype == np.int32 and value.any()]
+    assert any(not np.array_equal(found["fast"][name], found["off"][name]) for name in biases)
+    assert any(not np.array_equal(found["full"][name], found["fast"][name]) for name in biases)
+
+
+def test_full_bias_correction_needs_samples(quantstats: Command, model: Path, data: Path, tmp_path: Path) -> None:
+    statistics, out = tmp_path / "statistics.safetensors", tmp_path / "int8.onnx"
+    assert quantstats("calibrate", model, "--data", data, "-o", statistics).exit_code == 0
+    asked = ("quantize", model, "--statistics", statistics, "-o", out, "--bias-correction")
+    result = quantstats(*asked, "full")
+    assert result.exit_code == 1
+    assert "give --data in their place, or take --bias-correction fast" in " ".join(result.stderr.split())
+    assert quantstats(*asked, "fast", *QUICK).exit_code == 0

@@ -47,6 +47,17 @@ class NonFiniteName(str, Enum):
         return self.value
 
 
+class BiasCorrectionMode(str, Enum):
+    """How biases are corrected."""
+
+    FAST = "fast"
+    FULL = "full"
+    OFF = "off"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class RangeEstimatorName(str, Enum):
     """The names of `RangeEstimatorParametersSet`, as options spell them."""
 
@@ -173,6 +184,14 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    bias_correction: Annotated[
+        BiasCorrectionMode,
+        typer.Option(
+            case_sensitive=False,
+            help="How biases make up for the mean error of quantization: from the mean input of each operation (fast), "
+            "from runs of the quantized model (full), not at all (off).",
+        ),
+    ] = BiasCorrectionMode.FAST,
     overflow_fix: Annotated[
         OverflowFix | None,
         typer.Option(
@@ -267,6 +286,12 @@ def quantize(
             advanced.activations_range_estimator_params = range_estimator.parameters
         if weights_range_estimator is not None:
             advanced.weights_range_estimator_params = weights_range_estimator.parameters
+        advanced.disable_bias_correction = bias_correction is BiasCorrectionMode.OFF
+        if bias_correction is BiasCorrectionMode.FULL and statistics is not None:
+            raise ParameterError(
+                "--bias-correction full runs the quantized model, for which --statistics do not do; give --data in "
+                "their place, or take --bias-correction fast"
+            )
         scope = None
         if ignore_name or ignore_pattern or ignore_type:
             scope = IgnoredScope(names=ignore_name or [], patterns=ignore_pattern or [], types=ignore_type or [])
@@ -295,6 +320,7 @@ def quantize(
             model_type=model_type,
             ignored_scope=scope,
             advanced_parameters=advanced,
+            fast_bias_correction=bias_correction is not BiasCorrectionMode.FULL,
             subset_size=subset_size,
             batch_size=batch_size,
             overwrite=overwrite,

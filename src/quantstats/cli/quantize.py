@@ -77,6 +77,7 @@ class QuantizeJob:
     model_type: ModelType | None = None
     ignored_scope: IgnoredScope | None = None
     advanced_parameters: AdvancedQuantizationParameters | None = None
+    fast_bias_correction: bool = True
     subset_size: int = 300
     batch_size: int | None = None
     overwrite: bool = False
@@ -233,6 +234,7 @@ def _plan(
             preset=job.preset,
             target_device=job.target_device,
             subset_size=subset_size,
+            fast_bias_correction=job.fast_bias_correction,
             model_type=job.model_type,
             ignored_scope=job.ignored_scope,
             advanced_parameters=job.advanced_parameters,
@@ -288,6 +290,7 @@ def _controlled(
             preset=job.preset,
             target_device=job.target_device,
             subset_size=job.subset_size if calibration is None else len(calibration),
+            fast_bias_correction=job.fast_bias_correction,
             model_type=job.model_type,
             ignored_scope=job.ignored_scope,
             advanced_quantization_parameters=job.advanced_parameters,
