@@ -17,6 +17,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/accuracy-control.md",
+    "docs/bias-correction.md",
     "docs/getting-started.md",
     "docs/cli.md",
     "docs/onnx.md",

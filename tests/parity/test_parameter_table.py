@@ -16,10 +16,7 @@ from quantstats.ptq.quantize import quantize
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "parameters.md"
 # Fields that nothing reads yet; a value other than the default is refused, or there is no function to give it to.
-OPEN = {
-    "AdvancedBiasCorrectionParameters.apply_for_all_nodes",
-    "AdvancedBiasCorrectionParameters.threshold",
-}
+OPEN = {}
 
 
 def names() -> set[str]:
@@ -34,7 +31,15 @@ def names() -> set[str]:
                 found.update(f"{name}.{field.name}" for field in dataclasses.fields(cls))
             elif isinstance(cls, type):
                 found.update(f"{name}.{attribute}" for attribute in vars(cls) if attribute.isupper())
-    driver = ("preset", "target_device", "subset_size", "model_type", "ignored_scope", "advanced_parameters")
+    driver = (
+        "preset",
+        "target_device",
+        "subset_size",
+        "fast_bias_correction",
+        "model_type",
+        "ignored_scope",
+        "advanced_parameters",
+    )
     assert set(driver) <= set(inspect.signature(quantize).parameters)
     found.update(f"quantize.{argument}" for argument in driver)
     return found
