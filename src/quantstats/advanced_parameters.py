@@ -148,8 +148,9 @@ class AdvancedQuantizationParameters(TwinDataclass):
     :param weights_range_estimator_params: how the ranges of weights are estimated.
     :param bias_correction_params: see `AdvancedBiasCorrectionParameters`.
     :param backend_params: settings that only one adapter understands, by name; an unknown name is an error. The ONNX
-        adapter takes ``"num_threads"`` (threads of onnxruntime in calibration) and ``"external_data_dir"`` (directory
-        of the external data of an ``onnx.ModelProto``).
+        adapter takes ``"num_threads"`` (threads of onnxruntime in calibration), ``"external_data_dir"`` (directory of
+        the external data of an ``onnx.ModelProto``) and ``"four_bit_types"`` (False stores weights of at most 4 bits in
+        int8, for which onnxruntime has kernels, also where the opset has 4-bit types, which halve the file).
     :param overflow_pairing: for AUTO, which weights the runtime adds up in pairs, a name of
         ``quantstats.overflow.PAIRINGS``. ``"any"`` holds for every runtime. nncf does not have it.
     :raises ParameterError: a value has the wrong type.

@@ -77,6 +77,11 @@ def weights(model: onnx.ModelProto) -> dict[str, Array]:
     }
 
 
+def element_type(model: onnx.ModelProto, tensor: str) -> str:
+    """The ONNX type of a constant."""
+    return onnx.TensorProto.DataType.Name(next(i.data_type for i in model.graph.initializer if i.name == tensor))
+
+
 def outputs(model: onnx.ModelProto, data: list[dict[str, Array]], *, optimized: bool = True) -> Array:
     return np.concatenate([run(model, sample, optimized=optimized)["y"] for sample in data])
 
@@ -92,14 +97,16 @@ def output_sqnr(model: onnx.ModelProto, int8: onnx.ModelProto) -> float:
 @pytest.mark.parametrize("mode", [SYMMETRIC, ASYMMETRIC])
 @pytest.mark.parametrize("opset", [17, 21])
 def test_num_bits_of_weights(mode: QuantizationMode, opset: int) -> None:
-    """The levels of the weights are those of the bits, in int8 or int16, and each bit is worth about 6 dB."""
+    """The levels of the weights are those of the bits, in 4, 8 or 16, and each bit is worth about 6 dB."""
     model = small_cnn(opset=opset)
     noise = {}
     for bits in (2, 3, 4, 5, 6, 7, 8, 16):
         int8 = rounded(model, weights_quantization_params=Parameters(num_bits=bits, mode=mode))
         onnx.checker.check_model(int8)
-        for levels in weights(int8).values():
-            assert levels.dtype.itemsize == (1 if bits <= 8 else 2)
+        stored = 4 if bits <= 4 and opset >= 21 else 8 if bits <= 8 else 16
+        for tensor, levels in weights(int8).items():
+            assert element_type(int8, tensor) == f"{'UINT' if mode is ASYMMETRIC else 'INT'}{stored}"
+            levels = levels.astype(np.int32)
             low, high = (0, 2**bits - 1) if mode is ASYMMETRIC else (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
             assert low <= levels.min()
             assert levels.max() <= high
@@ -109,6 +116,25 @@ def test_num_bits_of_weights(mode: QuantizationMode, opset: int) -> None:
     assert all(noise[bits + 2] > noise[bits] + 6 for bits in (2, 3, 4))
     assert noise[8] > 25
     assert noise[16] > noise[8] - 1  # the noise of the activations is what is left
+
+
+@pytest.mark.parametrize("mode", [SYMMETRIC, ASYMMETRIC])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_four_bit_types(mode: QuantizationMode, per_channel: bool) -> None:
+    """Weights of 4 bits take half a byte each, with the levels, scales and outputs that they have in int8."""
+    model = small_cnn(opset=21)
+    weight = Parameters(num_bits=4, mode=mode, per_channel=per_channel)
+    packed = rounded(model, weights_quantization_params=weight)
+    wide = rounded(model, weights_quantization_params=weight, backend_params={"four_bit_types": False})
+    raw = {tensor.name: tensor for tensor in packed.graph.initializer}
+    assert weights(packed).keys() == weights(wide).keys()
+    for name, levels in weights(wide).items():
+        assert element_type(wide, name).endswith("INT8")
+        assert len(raw[name].raw_data) == (levels.size + 1) // 2
+        np.testing.assert_array_equal(weights(packed)[name].astype(np.int8), levels.astype(np.int8))
+    data = samples(4)
+    # Floating-point kernels on the same numbers, whose activations now and then round to the neighbouring level.
+    assert sqnr(outputs(wide, data), outputs(packed, data)) > 35
 
 
 @pytest.mark.parametrize("mode", [SYMMETRIC, ASYMMETRIC])
@@ -362,6 +388,7 @@ def test_backend_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             {"threads": 1},
             "backend_params has 'threads', which the ONNX adapter does not know; it takes 'external_data_",
         ),
+        ({"four_bit_types": 1}, "four_bit_types=1"),
         ({"num_threads": 0}, "num_threads=0 is not an integer of at least 1"),
         ({"external_data_dir": "nowhere"}, "external_data_dir='nowhere' is no directory"),
     ],

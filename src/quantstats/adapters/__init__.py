@@ -40,7 +40,7 @@ _FRAMEWORKS = (
         types=(("onnx", "ModelProto"), ("onnx_ir", "Model")),
         adapter=("quantstats.adapters.onnx", "OnnxAdapter"),
         extra="onnx",
-        settings=("external_data_dir", "num_threads"),
+        settings=("external_data_dir", "four_bit_types", "num_threads"),
     ),
 )
 _PARAMS = "AdvancedQuantizationParameters.backend_params"

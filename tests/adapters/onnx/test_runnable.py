@@ -75,8 +75,8 @@ def test_a_model_input_is_handed_back(adapter: OnnxAdapter) -> None:
 def test_only_the_part_is_emitted_and_loaded(adapter: OnnxAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     emitted: list[ir.Model] = []
 
-    def recorded(*arguments: Any) -> ir.Model:
-        emitted.append(emit_model(*arguments))
+    def recorded(*arguments: Any, **options: Any) -> ir.Model:
+        emitted.append(emit_model(*arguments, **options))
         return emitted[-1]
 
     monkeypatch.setattr(runnable, "emit_model", recorded)

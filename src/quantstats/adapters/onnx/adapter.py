@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from quantstats._validation import check_count
+from quantstats._validation import check_bool, check_count
 from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, clean_model
 from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.graph import build_graph
@@ -35,8 +35,12 @@ class OnnxAdapter:
         onnxruntime chooses.
     :param external_data_dir: Directory of the external data files of an ``onnx.ModelProto`` or a path; ``None``
         takes the directory of the path.
+    :param four_bit_types: Store weights of at most 4 bits in the 4-bit types of ONNX, if the model has opset 21 or
+        newer. They halve the file, but onnxruntime computes with them in floating point; ``False`` stores the same
+        levels in int8, for which it has integer kernels.
     :param external_data_threshold: Total size of the constants in bytes from which they stay memory-mapped files.
-    :raises ParameterError: if ``num_threads`` is no positive integer, or ``external_data_dir`` no directory.
+    :raises ParameterError: if ``num_threads`` is no positive integer, ``external_data_dir`` no directory, or
+        ``four_bit_types`` no bool.
     :raises ModelError: if the model cannot be read or loaded.
     :raises UnsupportedModelError: if it is quantized already, older than opset 10, or float32 nowhere.
     """
@@ -47,15 +51,18 @@ class OnnxAdapter:
         *,
         num_threads: int | None = None,
         external_data_dir: str | os.PathLike[str] | None = None,
+        four_bit_types: bool = True,
         external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     ) -> None:
         if num_threads is not None:
             check_count("backend_params", "num_threads", num_threads, least=1)
+        check_bool("backend_params", "four_bit_types", four_bit_types)
         loaded = load_model(model, external_data_dir=external_data_dir)
         self._form = loaded.form
         self._clean = clean_model(loaded, external_data_threshold=external_data_threshold)
         self._graph = build_graph(self._clean)
         self._num_threads = num_threads
+        self._four_bit_types = four_bit_types
         self._external_data_threshold = external_data_threshold
         self._runner = TappedRunner(self._clean, num_threads=num_threads)
 
@@ -95,7 +102,7 @@ class OnnxAdapter:
 
         :raises ParameterError: if the plan has a quantizer without numbers, or names what the model does not have.
         """
-        emitted = emit_model(self._clean, plan)
+        emitted = emit_model(self._clean, plan, four_bit_types=self._four_bit_types)
         return emitted if self._form is ModelForm.IR else ir.to_proto(emitted)
 
     def save(self, model: onnx.ModelProto | ir.Model, stem: Path) -> Path:
@@ -122,5 +129,6 @@ class OnnxAdapter:
             inputs=inputs,
             outputs=outputs,
             num_threads=self._num_threads,
+            four_bit_types=self._four_bit_types,
             external_data_threshold=self._external_data_threshold,
         )

@@ -4,7 +4,9 @@ A quantized tensor is followed by the pair, and its readers read the dequantized
 DequantizeLinear, operation, QuantizeLinear by one integer kernel. What that asks for decides the details here:
 
 - activations are uint8 (see :func:`~quantstats.adapters.onnx.levels.stored_levels`);
-- weights are integer constants, the bias of a convolution or Gemm is int32 in units of input scale times weight scale;
+- weights are integer constants of 8 or 16 bits, or of 4 where at most as many are asked for and the opset has them
+  (onnxruntime computes with those in floating point); the bias of a convolution or Gemm is int32 in units of input
+  scale times weight scale;
 - nothing stands between an operation and QuantizeLinear. A Relu or Clip in that place is dropped if the levels begin
   or end where it clips, else it becomes a Clip of integers behind QuantizeLinear: rounding is monotonic, so clipping
   commutes with it exactly.
@@ -41,12 +43,14 @@ _INT32_MAX = 2**31 - 1
 _logger = logging.getLogger(__name__)
 
 
-def emit_model(clean: CleanModel, plan: QuantizationPlan) -> ir.Model:
+def emit_model(clean: CleanModel, plan: QuantizationPlan, *, four_bit_types: bool = True) -> ir.Model:
     """Return the quantized model that a plan describes; all its constants are in memory.
 
+    :param four_bit_types: Store weights of at most 4 bits in the 4-bit types of ONNX, from opset 21 on; otherwise in
+        int8, as on older opsets.
     :raises ParameterError: if the plan has a quantizer without numbers, or names what the model does not have.
     """
-    emission = _Emission(clean, plan)
+    emission = _Emission(clean, plan, four_bit_types=four_bit_types)
     # Biases need to know how both operands of their operation are quantized, so they come last.
     for weight in plan.weights:
         emission.quantize_weight(weight)
@@ -68,7 +72,8 @@ class _Pair:
 class _Emission:
     """One quantized model in the making."""
 
-    def __init__(self, clean: CleanModel, plan: QuantizationPlan) -> None:
+    def __init__(self, clean: CleanModel, plan: QuantizationPlan, *, four_bit_types: bool) -> None:
+        self._four_bit_types = four_bit_types
         self._quantized = frozenset(place.tensor for quantizer in plan.activations for place in quantizer.places)
         self._model = clean.model.clone()
         self._graph = self._model.graph
@@ -97,7 +102,7 @@ class _Emission:
             unsigned = self._node(port).op_type == "MatMul" and port.operand == 0
             by_side.setdefault(unsigned, []).append(port)
         for unsigned, readers in by_side.items():
-            stored = stored_levels(quantizer, unsigned=unsigned, opset=self._opset)
+            stored = stored_levels(quantizer, unsigned=unsigned, opset=self._opset, four_bits=self._four_bit_types)
             levels = self._constant(f"{weight.tensor}_quantized", quantize_constant(quantizer, stored, array))
             pair = self._pair(weight.tensor, stored)
             dequantized = self._dequantize(weight.tensor, levels, pair, before=self._node(readers[0]))
@@ -247,7 +252,7 @@ class _Emission:
             activation, weight = self._read.get(Port(name, 0)), self._read.get(Port(name, 1))
             if bias is None or bias.const_value is None or activation is None or weight is None:
                 continue
-            if activation.axis is not None or activation.dtype.bitwidth > 8 or weight.dtype.bitwidth > 8:
+            if activation.axis is not None or activation.dtype.bitwidth != 8 or weight.dtype.bitwidth != 8:
                 continue  # no integer kernel, so nobody to read an int32 bias
             reduction = _reduction_size(node)
             levels = _bias_levels(bias.const_value.numpy(), activation, weight, reduction)

@@ -13,6 +13,8 @@ from quantstats.quantizer import Quantizer
 
 # 16-bit levels are in the standard from here on; before, onnxruntime has them in a domain of its own.
 _OPSET_OF_16_BITS = 21
+# So are 4-bit levels, for which there is nothing before.
+_OPSET_OF_4_BITS = 21
 CONTRIB_DOMAIN = "com.microsoft"
 
 
@@ -57,20 +59,25 @@ class StoredLevels:
         return int(levels[0]) if levels.size == 1 else None
 
 
-def stored_levels(quantizer: Quantizer, *, unsigned: bool, opset: int) -> StoredLevels:
+def stored_levels(quantizer: Quantizer, *, unsigned: bool, opset: int, four_bits: bool = False) -> StoredLevels:
     """Return how ONNX stores a quantizer.
 
     :param unsigned: Store signed levels as unsigned ones, everything shifted by half of the type: the same numbers.
         A type that is the same everywhere lets onnxruntime fuse Add, Concat and MatMul, whose kernels ask for
         operands of one type; and an unsigned left operand is what x86 multiplies.
     :param opset: Opset of the model.
+    :param four_bits: Take 4-bit types, two levels in a byte, for at most 16 levels if the opset has them. For
+        constants: of an activation nothing is stored.
     """
     signed = quantizer.level_low < 0
     bits = 8 if quantizer.num_bits <= 8 else 16
+    if four_bits and quantizer.num_bits <= 4 and opset >= _OPSET_OF_4_BITS:
+        bits = 4
     shift = 1 << (bits - 1) if signed and unsigned else 0
-    numpy_type = np.dtype(f"{'int' if signed and not unsigned else 'uint'}{bits}")
+    dtype = ir.DataType[f"{'INT' if signed and not unsigned else 'UINT'}{bits}"]
+    numpy_type = dtype.numpy()
     return StoredLevels(
-        dtype=ir.DataType.from_numpy(numpy_type),
+        dtype=dtype,
         scale=quantizer.scale,
         zero_point=(quantizer.zero_point + shift).astype(numpy_type),
         shift=shift,
@@ -84,6 +91,8 @@ def stored_levels(quantizer: Quantizer, *, unsigned: bool, opset: int) -> Stored
 def quantize_constant(quantizer: Quantizer, stored: StoredLevels, array: NDArray[Any]) -> NDArray[Any]:
     """The levels of a constant, in the stored type."""
     levels = quantizer.quantize(array)
+    if stored.dtype.bitwidth == 4:
+        return (levels + stored.shift).astype(stored.dtype.numpy())
     if stored.shift:
         # Two's complement plus half of the type is the sign bit flipped, which is exact and needs no wider type.
         levels = levels.view(stored.dtype.numpy()) ^ stored.dtype.numpy().type(stored.shift)

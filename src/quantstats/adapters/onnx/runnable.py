@@ -43,6 +43,7 @@ class OnnxRunnable:
         inputs: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
         num_threads: int | None = None,
+        four_bit_types: bool = True,
         external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     ) -> None:
         graph = clean.model.graph
@@ -73,7 +74,7 @@ class OnnxRunnable:
             if plan is not None:
                 operations = {node.name for node in part.model.graph if node.name}
                 plan = restrict_plan(plan, operations, set(model_outputs).intersection(self._names))
-        model = part.model if plan is None else emit_model(part, plan)
+        model = part.model if plan is None else emit_model(part, plan, four_bit_types=four_bit_types)
         how: dict[str, Any] = {"source": clean.source, "num_threads": num_threads, "integer_kernels": integers}
         if plan is not None and constant_bytes(model) >= external_data_threshold:
             self._scratch = ScratchDirectory()
