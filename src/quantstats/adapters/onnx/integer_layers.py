@@ -1,7 +1,7 @@
 """Which nodes of a quantized ONNX model multiply bytes: QDQ models of any tool, and integer operators.
 
 A QDQ layer is a Conv, ConvTranspose, Gemm or MatMul behind DequantizeLinear nodes, which runtimes replace by an integer
-kernel. Integer operators (QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger) are kernels of that kind already.
+kernel. Integer operators (QLinearConv, QLinearMatMul, QGemm, ConvInteger, MatMulInteger) are such kernels already.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _INTEGER_TYPES: Mapping[str, tuple[tuple[int, int | None, int], tuple[int, int | None, int]]] = {
     "QLinearConv": ((0, 1, 2), (3, 4, 5)),
     "QLinearMatMul": ((0, 1, 2), (3, 4, 5)),
+    "QGemm": ((0, 1, 2), (3, 4, 5)),
     "ConvInteger": ((0, None, 2), (1, None, 3)),
     "MatMulInteger": ((0, None, 2), (1, None, 3)),
 }
@@ -81,6 +82,7 @@ class Operand:
     :param axis: channel axis of the scale, ``None`` per tensor.
     :param names: of the tensor, and what it may have been called before it was quantized.
     :param greatest: the greatest level that the model lets pass.
+    :param moved: whether `levels` names real values instead, which lie on the levels: data were moved in between.
     """
 
     levels: str
@@ -93,6 +95,7 @@ class Operand:
     axis: int | None
     names: tuple[str, ...]
     greatest: int
+    moved: bool = False
 
     @property
     def shift(self) -> int:
@@ -179,16 +182,16 @@ class QuantizedGraph:
             if left is None or right is None or (left.constant is not None and right.constant is not None):
                 continue
             given = attributes(node)
-            if node.op_type == "Gemm" and (given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0):
+            if node.op_type.endswith("Gemm") and (given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0):
                 continue
             # Of two activations the right one is packed like a weight.
             weight_first = left.constant is not None
             activation, weight = (right, left) if weight_first else (left, right)
-            if activation.axis is not None:
-                continue
             layer = self._layer(node, node.name or f"{node.op_type}_{index}", activation, weight, weight_first)
             bias = self._bias(node)
-            yield QuantizedNode(node, activation, weight, weight_first, bias, layer, self._fused(node))
+            # No kernel of integers has a scale for each channel of its input.
+            fused = activation.axis is None and self._fused(node)
+            yield QuantizedNode(node, activation, weight, weight_first, bias, layer, fused)
 
     def _layer(
         self, node: onnx.NodeProto, name: str, activation: Operand, weight: Operand, weight_first: bool
@@ -205,7 +208,7 @@ class QuantizedGraph:
         else:
             kind = LayerKind.MATMUL
             reduced = rank - 1 if weight_first else max(rank - 2, 0)
-            if node.op_type == "Gemm" and attributes(node).get("transB", 0):
+            if node.op_type.endswith("Gemm") and attributes(node).get("transB", 0):
                 reduced = 1
             axes = tuple(axis for axis in range(rank) if axis != reduced) or (0,)
         return IntegerLayer(
@@ -214,9 +217,11 @@ class QuantizedGraph:
             kind=kind,
             activations=activation.names,
             u_max=activation.greatest + activation.shift,
-            activation_scale=activation.scale,
+            activation_scale=None if activation.axis is not None else activation.scale,
             activation_zero_point=(
-                None if activation.zero_point is None else int(activation.zero_point.reshape(-1)[0]) + activation.shift
+                None
+                if activation.zero_point is None or activation.axis is not None
+                else int(activation.zero_point) + activation.shift
             ),
             weight=constant,
             weight_dtype=weight.dtype,
@@ -227,11 +232,13 @@ class QuantizedGraph:
         )
 
     def _dequantized(self, name: str) -> Operand | None:
-        """What a DequantizeLinear of bytes gives; of a constant also behind a Transpose."""
+        """What a DequantizeLinear of bytes gives, also behind operations that only move data."""
         node = self.producers.get(name)
-        if node is not None and node.op_type == "Transpose":
-            inner = self._dequantized(node.input[0])
-            if inner is None or inner.constant is None:
+        if node is not None and node.op_type in _MOVES and (inner := self._dequantized(node.input[0])) is not None:
+            if inner.constant is None:
+                # Runtimes move integers instead.
+                return None if inner.axis is not None else dataclasses.replace(inner, levels=name, moved=True)
+            if node.op_type != "Transpose":
                 return None
             order = attributes(node).get("perm", list(range(inner.constant.ndim))[::-1])
             axis = None if inner.axis is None else list(order).index(inner.axis)
@@ -244,7 +251,7 @@ class QuantizedGraph:
 
     def _integer_operand(self, node: onnx.NodeProto, levels: int, scale: int | None, zero: int) -> Operand | None:
         zero_point = node.input[zero] if len(node.input) > zero else ""
-        axis = 0 if "Conv" in node.op_type else -1
+        axis = 0 if "Conv" in node.op_type or attributes(node).get("transB", 0) else -1
         return self._operand(node.input[levels], "" if scale is None else node.input[scale], zero_point, axis)
 
     def _operand(self, levels: str, scale_name: str, zero_point_name: str, axis: int) -> Operand | None:
@@ -312,7 +319,7 @@ class QuantizedGraph:
                 return np.dtype(np.uint8)
             zero = self.constant(node.input[2])
             return None if zero is None else zero.dtype
-        if node.op_type.startswith("QLinear"):
+        if node.op_type.startswith("QLinear") and node.op_type != "QLinearConcat":
             zero = self.constant(node.input[7]) if len(node.input) > 7 else None
             return None if zero is None else zero.dtype
         return self._dtype(node.input[0]) if node.input else None
@@ -343,7 +350,7 @@ class QuantizedGraph:
         return greatest
 
     def _bias(self, node: onnx.NodeProto) -> NDArray[np.int32] | None:
-        position = {"Conv": 2, "Gemm": 2, "ConvTranspose": 2, "QLinearConv": 8}.get(node.op_type)
+        position = {"Conv": 2, "Gemm": 2, "ConvTranspose": 2, "QLinearConv": 8, "QGemm": 6}.get(node.op_type)
         if position is None or len(node.input) <= position or not node.input[position]:
             return None
         name = node.input[position]

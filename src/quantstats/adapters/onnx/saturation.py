@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quantstats import kernels
 from quantstats.adapters.onnx.integer_layers import (
     Operand,
     QuantizedGraph,
@@ -168,7 +169,19 @@ class SaturatingModel:
         return output
 
     def _levels(self, operand: Operand, values: Mapping[str, Array]) -> Array:
-        return values[operand.levels] if operand.constant is None else operand.constant
+        if operand.constant is not None:
+            return operand.constant
+        if not operand.moved:
+            return values[operand.levels]
+        limits = np.iinfo(operand.dtype)
+        return kernels.quantize_linear(
+            values[operand.levels],
+            self._value(operand.scale_name, values).astype(np.float32).reshape(()),
+            self._value(operand.zero_point_name, values).astype(np.int32).reshape(()),
+            qmin=int(limits.min),
+            qmax=int(limits.max),
+            dtype=operand.dtype.type,
+        )
 
     def _value(self, name: str, values: Mapping[str, Array]) -> Array:
         value = self._graph.constant(name) if name else np.zeros((), np.int32)
@@ -189,8 +202,8 @@ class SaturatingModel:
             return np.asarray(corrected, np.int32)
         scale = self._value(activation.scale_name, values).astype(np.float32).reshape(())
         weight_scale = _along_outputs(node, self._value(weight.scale_name, values).astype(np.float32), corrected.ndim)
-        if kind.startswith("QLinear"):
-            written = node.node.input[6:8]
+        written = _written(node.node)
+        if written:
             step = self._value(written[0], values).astype(np.float32).reshape(())
             level_zero = self._value(written[1], values)
             limits = np.iinfo(level_zero.dtype)
@@ -199,7 +212,7 @@ class SaturatingModel:
             )
             return np.asarray(np.clip(scaled, limits.min, limits.max), level_zero.dtype)
         real = corrected.astype(np.float32) * (scale * weight_scale)
-        if node.bias is None and len(node.node.input) > 2 and node.node.input[2]:
+        if node.bias is None and kind in ("Conv", "Gemm") and len(node.node.input) > 2 and node.node.input[2]:
             bias = self._value(node.node.input[2], values)
             real = real + (_along_outputs(node, bias, real.ndim) if kind == "Conv" else bias)
         return np.asarray(real, np.float32)
@@ -224,8 +237,14 @@ def _layer_inputs(node: QuantizedNode) -> list[str]:
     names += [operand.zero_point_name for operand in (node.activation, node.weight)]
     if node.bias is None:
         names += node.node.input[2:3] if node.node.op_type in ("Conv", "Gemm") else []
-    names += node.node.input[6:8] if node.node.op_type.startswith("QLinear") else []
+    names += _written(node.node)
     return [name for name in names if name]
+
+
+def _written(node: onnx.NodeProto) -> list[str]:
+    """Scale and zero point of the output of an integer operator that writes levels."""
+    first = 7 if node.op_type == "QGemm" else 6
+    return list(node.input[first : first + 2]) if node.op_type.startswith("Q") else []
 
 
 def _unsigned(operand: Operand, levels: Array) -> NDArray[np.uint8]:
@@ -236,7 +255,7 @@ def _unsigned(operand: Operand, levels: Array) -> NDArray[np.uint8]:
 
 def _matrices(node: QuantizedNode, a: Array, b: Array) -> tuple[Array, Array]:
     """Activations [..., M, K] and weights [..., K, N] of a matrix multiplication, whichever is on the left."""
-    if node.node.op_type == "Gemm":
+    if node.node.op_type.endswith("Gemm"):
         given = attributes(node.node)
         transposed = (given.get("transA", 0), given.get("transB", 0))
         left, right = (b, a) if node.weight_first else (a, b)
