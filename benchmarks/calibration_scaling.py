@@ -1,8 +1,9 @@
 """How calibration scales: over processes on the cores there are, and the cost of merging as shards grow in number.
 
 - *processes*: images a second of `quantstats.calibrate` on MobileNetV2 in this process and over
-  `concurrent.futures.ProcessPoolExecutor` with more and more workers, onnxruntime on one thread each. Workers are
-  started and have loaded the model before the clock starts: a calibration of two images goes before.
+  `concurrent.futures.ProcessPoolExecutor` with more and more workers, onnxruntime and kernels on one thread each.
+  Workers are started and have loaded the model before the clock starts. What the caller itself does for an image --
+  sending it, merging what comes back -- bounds how many workers it can feed, on a busy machine too.
 - *merging*: shards of one sample each, of as many tensors as a ResNet-50 has, are merged in a random order; and files
   of them are read and merged as `quantstats merge` does. The time for each shard tells whether the whole is linear.
 
@@ -20,6 +21,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,7 +52,7 @@ def scale_over_processes(console: Console, count: int, size: int) -> bool:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     data = images(count, size)
     table = Table(title=f"MobileNetV2 at {size}, {count} images, {cores} cores")
-    for heading in ("processes", "seconds", "images a second", "times one"):
+    for heading in ("processes", "seconds", "images a second", "times one", "CPU of the caller, ms an image"):
         table.add_column(heading, justify="right")
     results: list[qs.CalibrationStatistics] = []
     first = 0.0
@@ -60,22 +62,31 @@ def scale_over_processes(console: Console, count: int, size: int) -> bool:
         for workers in (0, *range(1, cores + 1)):
             executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
             try:
-                calibrated(path, data[: max(2 * workers, 1)], executor)
-                start = time.perf_counter()
+                if executor is not None:
+                    list(executor.map(time.sleep, [1] * workers))  # None is free before all are there.
+                for _ in range(2):
+                    calibrated(path, data[: max(4 * workers, 1)], executor)
+                start, of_caller = time.perf_counter(), time.process_time()
                 results.append(calibrated(path, data, executor))
-                seconds = time.perf_counter() - start
+                seconds, of_caller = time.perf_counter() - start, time.process_time() - of_caller
             finally:
                 if executor is not None:
                     executor.shutdown()
             first = first or seconds
             name = f"{workers} in a pool" if workers else "this one"
-            table.add_row(name, f"{seconds:.2f}", f"{count / seconds:.1f}", f"{first / seconds:.2f}")
+            table.add_row(
+                name,
+                f"{seconds:.2f}",
+                f"{count / seconds:.1f}",
+                f"{first / seconds:.2f}",
+                f"{of_caller / count * 1e3:.1f}",
+            )
     console.print(table)
     return all(result == results[0] for result in results)
 
 
-def simulated_shards(count: int) -> list[qs.CalibrationStatistics]:
-    """Statistics of one sample each, of a few samples that repeat under ids of their own."""
+def simulated_shards() -> Callable[[int], qs.CalibrationStatistics]:
+    """Return what makes the shard of a number: statistics of one sample, of a few samples that repeat."""
     rng = np.random.default_rng(0)
     names = {f"tensor{index}": None for index in range(TENSORS)}
     kinds = []
@@ -83,38 +94,44 @@ def simulated_shards(count: int) -> list[qs.CalibrationStatistics]:
         shard = qs.CalibrationStatistics(names, model_hash="simulated")
         shard.update("?", {name: rng.gamma(1.0, size=4096).astype(np.float32) for name in names})
         kinds.append(shard)
-    shards = []
-    for index in range(count):
-        shard = copy.deepcopy(kinds[index % len(kinds)])
-        shard._sample_ids = {f"{index:06}": None}
-        shards.append(shard)
-    return shards
+
+    def shard_of(number: int) -> qs.CalibrationStatistics:
+        found = copy.deepcopy(kinds[number % len(kinds)])
+        found._sample_ids = {f"{number:06}": None}
+        return found
+
+    return shard_of
+
+
+def merged_in_memory(
+    shards: Iterable[qs.CalibrationStatistics],
+) -> tuple[qs.CalibrationStatistics, float]:
+    """Merge one after the other; the result, and the seconds of the merges alone."""
+    iterator = iter(shards)
+    merged, seconds = next(iterator), 0.0
+    for shard in iterator:
+        start = time.perf_counter()
+        merged.merge(shard)
+        seconds += time.perf_counter() - start
+    return merged, seconds
 
 
 def cost_of_merging(console: Console, counts: list[int]) -> bool:
     """Print the time of a merge by the number of shards; whether all orders give equal results."""
     table = Table(title=f"Merging shards of {TENSORS} tensors, one sample each")
-    for heading in ("shards", "in memory, ms", "for each", "from files, ms", "for each", "file written, ms", "MB"):
+    for heading in ("shards", "in memory, s", "ms for each", "from files, s", "ms for each", "file written, s", "MB"):
         table.add_column(heading, justify="right")
     equal = True
+    shard_of = simulated_shards()
     for count in sorted(counts):
         with tempfile.TemporaryDirectory() as directory:
-            paths = []
-            for index, shard in enumerate(simulated_shards(count)):
-                paths.append(Path(directory) / f"{index}.safetensors")
-                shard.save(paths[-1])
-                del shard
-            shards = simulated_shards(count)
-            random.Random(count).shuffle(shards)
-            merged = qs.CalibrationStatistics(shards[0].taps, model_hash="simulated")
+            paths = [Path(directory) / f"{number}.safetensors" for number in range(count)]
+            for number, path in enumerate(paths):
+                shard_of(number).save(path)
+            order = random.Random(count).sample(range(count), count)
+            merged, in_memory = merged_in_memory(map(shard_of, order))
             start = time.perf_counter()
-            for shard in shards:
-                merged.merge(shard)
-            in_memory = time.perf_counter() - start
-            start = time.perf_counter()
-            read = qs.CalibrationStatistics.load(paths[0])
-            for path in paths[1:]:
-                read.merge(qs.CalibrationStatistics.load(path))
+            read, _ = merged_in_memory(map(qs.CalibrationStatistics.load, paths))
             from_files = time.perf_counter() - start
             start = time.perf_counter()
             merged.save(paths[0])
@@ -122,11 +139,11 @@ def cost_of_merging(console: Console, counts: list[int]) -> bool:
             equal &= merged == read
             table.add_row(
                 str(count),
-                f"{in_memory * 1e3:.0f}",
-                f"{in_memory / count * 1e3:.2f}",
-                f"{from_files * 1e3:.0f}",
-                f"{from_files / count * 1e3:.2f}",
-                f"{written * 1e3:.0f}",
+                f"{in_memory:.2f}",
+                f"{in_memory / count * 1e3:.1f}",
+                f"{from_files:.2f}",
+                f"{from_files / count * 1e3:.1f}",
+                f"{written:.2f}",
                 f"{paths[0].stat().st_size / 1e6:.1f}",
             )
     console.print(table)
@@ -141,6 +158,8 @@ def main() -> int:
     parser.add_argument("--shards", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--only", choices=("processes", "merging"))
     arguments = parser.parse_args()
+    qs.set_num_threads(1)
+    os.environ["QUANTSTATS_NUM_THREADS"] = "1"  # For the workers.
     console = Console()
     equal = True
     if arguments.only != "merging":

@@ -164,7 +164,7 @@ PUBLIC = """
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
         Dataset QuantizationError show_config set_num_threads get_num_threads calibrate
-        CalibrationStatistics DerivedRange RestoreMode quantize_with_accuracy_control restore_accuracy
+        CalibrationStatistics DerivedRange NonFinitePolicy RestoreMode quantize_with_accuracy_control restore_accuracy
         AccuracyControlResult AccuracyControlReport
 """
 

@@ -54,6 +54,7 @@ from quantstats.range_estimator import (
 from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.derived_range import DerivedRange
 from quantstats.statistics.estimator import RangeEstimator
+from quantstats.statistics.non_finite import NonFinitePolicy
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ __all__ = [
     "ModelError",
     "ModelType",
     "NonFiniteError",
+    "NonFinitePolicy",
     "NothingToQuantizeError",
     "OverflowFix",
     "ParameterError",

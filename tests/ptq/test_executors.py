@@ -102,11 +102,11 @@ def test_dask_runs_the_tasks_of_a_killed_worker_on_another_one(
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         pids = client.run(os.getpid)
-        assert len(set(pids.values()) - {os.getpid()}) == 3
+        assert len(set(pids.values()) - {os.getpid()}) == 2
         killed: list[int] = []
 
         def kill(done: int, *_: Any) -> None:
@@ -175,6 +175,17 @@ def test_tasks_are_small_where_the_data_are_few(known: bool, sizes: set[int]) ->
     collect_numpy(samples if known else iter(samples), executor=executor)
     assert set(executor.sizes) == sizes
     assert sum(executor.sizes) == 20
+
+
+def test_tasks_are_small_where_samples_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, samples = InTheCaller(), images(100)
+    monkeypatch.setattr(shards, "_MOST_BYTES", 3 * samples[0].nbytes)
+    assert collect_numpy(samples, executor=executor) == collect_numpy(samples)
+    assert executor.sizes == [3] * 33 + [1]
+    monkeypatch.setattr(shards, "_MOST_BYTES", 1)
+    executor = InTheCaller()
+    collect_numpy(samples[:4], executor=executor)
+    assert executor.sizes == [1] * 4
 
 
 def test_threads_have_a_model_each() -> None:
