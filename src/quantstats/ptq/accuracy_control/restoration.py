@@ -21,6 +21,8 @@ from quantstats.ptq.plan import QuantizationPlan
 # Groups are measured in the order of their predicted noise, at first only those that make up this share of it.
 _FIRST_SHARE = 0.99
 _FIRST_COUNT = 4
+# Of groups that hurt alone at most so many times as much as another, either may turn out to be the one that matters.
+_ALIKE = 2.0
 # The search begins with as many groups as leave this share of the measured noise.
 _LEFT_AT_FIRST = 0.5
 
@@ -154,7 +156,9 @@ class Restoration:
         """
         while len(found.reverted) > 1:
             last = found.reverted[-1]
-            dropped = [group for group in found.reverted if group is not last]
+            dropped = [group for group in found.reverted if group is not last and self._may_matter_less(group, last)]
+            if not dropped:
+                break
             trials = [Trial("Putting back", last.name, failed.plan)]
             trials += [Trial("Putting back", g.name, self._without(_less(found.reverted, g))) for g in dropped]
             bound, *scores = self._measurement.scores(trials)
@@ -168,6 +172,12 @@ class Restoration:
                 break
             found = candidate
         return found
+
+    def _may_matter_less(self, group: Group, last: Group) -> bool:
+        """Whether a group may hurt less in company than one that is known to be needed, though it hurts more alone."""
+        if group.name not in self._alone or last.name not in self._alone:
+            return True
+        return self._alone[group.name].noise <= _ALIKE * self._alone[last.name].noise
 
     # Plans
 
