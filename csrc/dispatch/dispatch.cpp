@@ -1,5 +1,6 @@
 #include "dispatch/dispatch.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #include "dispatch/cpu.h"
@@ -36,6 +37,13 @@ const Registry& registry() noexcept {
   return value;
 }
 
+const Isa* choose_isa() noexcept {
+  const char* const wanted = std::getenv(kIsaVariable);
+  if (wanted == nullptr || *wanted == '\0') return best_isa();
+  const Isa* const isa = find_isa(wanted);
+  return isa != nullptr && isa->runnable ? isa : nullptr;
+}
+
 }  // namespace
 
 const Isa* isas(int* count) noexcept {
@@ -54,6 +62,11 @@ const Isa* best_isa() noexcept {
   const Isa* isa = registry().isa;
   while (!isa->runnable) ++isa;
   return isa;
+}
+
+const Isa* active_isa() noexcept {
+  static const Isa* const chosen = choose_isa();
+  return chosen;
 }
 
 }  // namespace qs

@@ -28,4 +28,9 @@ const Isa* find_isa(const char* name) noexcept;
 // The best runnable instruction set.
 const Isa* best_isa() noexcept;
 
+// The instruction set in use: the best runnable one, or the one that the environment variable QUANTSTATS_ISA names;
+// nullptr if that one is not built or does not run here. The environment is asked once.
+constexpr const char* kIsaVariable = "QUANTSTATS_ISA";
+const Isa* active_isa() noexcept;
+
 }  // namespace qs

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -155,7 +156,7 @@ int from_environment(const char* name) noexcept {
 }
 
 int granted_threads() noexcept {
-  for (const char* name : {"QUANTSTATS_NUM_THREADS", "OMP_NUM_THREADS"}) {
+  for (const char* name : {kThreadsVariable, "OMP_NUM_THREADS"}) {
     const int n = from_environment(name);
     if (n > 0) return n;
   }
@@ -171,6 +172,14 @@ std::atomic<int>& thread_count() noexcept {
 }  // namespace
 
 int num_threads() noexcept { return thread_count().load(std::memory_order_relaxed); }
+
+const char* refused_num_threads() noexcept {
+  const char* const text = std::getenv(kThreadsVariable);
+  if (text == nullptr || *text == '\0') return nullptr;
+  const bool digits_alone = text[std::strspn(text, "0123456789")] == '\0';
+  const bool zero = text[std::strspn(text, "0")] == '\0';
+  return digits_alone && !zero ? nullptr : text;
+}
 
 void set_num_threads(int n) noexcept {
   thread_count().store(n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n, std::memory_order_relaxed);

@@ -12,6 +12,11 @@ constexpr int kMaxThreads = 256;
 // quota.
 int num_threads() noexcept;
 
+// The value of QUANTSTATS_NUM_THREADS if it is no number of at least 1, which must not pass for "as many as there are
+// CPUs"; else nullptr.
+constexpr const char* kThreadsVariable = "QUANTSTATS_NUM_THREADS";
+const char* refused_num_threads() noexcept;
+
 // Clamped to 1 .. kMaxThreads. Threads that exist already stay, asleep.
 void set_num_threads(int n) noexcept;
 

@@ -199,6 +199,52 @@ SetReading read_sets(const Plan& plan, const SpreadOutputs& spread) noexcept {
   return {segments_of(plan), reduced_part, threads, parallel_for};
 }
 
+namespace {
+
+bool side_by_side(const Plan& plan) noexcept {
+  constexpr int64_t enough = 8;
+  return !plan.inner_reduced && plan.outputs >= enough;
+}
+
+}  // namespace
+
+SpreadQuantiles::SpreadQuantiles(const Plan& plan) noexcept
+    : plan_(plan),
+      side_by_side_(side_by_side(plan)),
+      spread_(side_by_side_ ? spread_columns(plan) : spread_sets(plan)),
+      moments_(plan) {}
+
+size_t SpreadQuantiles::scratch_bytes() const noexcept {
+  const size_t quantiles = spread_.scratch_bytes(), moments = moments_.scratch_bytes();
+  return quantiles > moments ? quantiles : moments;
+}
+
+int64_t SpreadQuantiles::run(const Kernels& kernels, const double* q, size_t n_q, bool magnitude, void* values,
+                             int64_t* nan, const ReduceOutput* moments, void* scratch) const noexcept {
+  const auto kernel = side_by_side_ ? kernels.columns->columns_quantiles : kernels.select->select_quantiles;
+  const SetReading reading = read_sets(plan_, spread_);
+  const size_t plane_bytes = static_cast<size_t>(plan_.outputs) * (plan_.item == 8 ? 8 : 4);
+  // Runs of memory are reduced while they are read for quantiles. Elsewhere reduce_all has its own order of reading.
+  const bool in_one_read = plan_.inner_reduced && n_q > 0;
+  if (moments != nullptr && !in_one_read) moments_.run(kernels.reduce->reduce_all, *moments, scratch);
+  std::atomic<int64_t> fallbacks{0};
+  for (size_t begin = 0; begin < n_q; begin += kMaxProbabilities) {
+    const size_t left = n_q - begin;
+    const QuantileArguments arguments{q + begin,
+                                      left < kMaxProbabilities ? static_cast<int>(left) : kMaxProbabilities,
+                                      magnitude,
+                                      static_cast<char*>(values) + begin * plane_bytes,
+                                      nan,
+                                      spread_.scratch_per_thread(),
+                                      begin == 0 && in_one_read ? moments : nullptr,
+                                      side_by_side_ ? nullptr : &reading};
+    spread_.run(scratch, [&](const Plan* part, void* own) {
+      fallbacks.fetch_add(kernel(part, &arguments, own), std::memory_order_relaxed);
+    });
+  }
+  return fallbacks.load(std::memory_order_relaxed);
+}
+
 // Rounding
 
 SpreadRounding::SpreadRounding(const ElementwisePlan& plan) noexcept : plan_(plan) {
@@ -311,6 +357,28 @@ int64_t SpreadProduct::run(SaturateKernel kernel, bool count, void* scratch) con
                         std::memory_order_relaxed);
   });
   return saturated.load(std::memory_order_relaxed);
+}
+
+// Pairs of weights
+
+SpreadPairs::SpreadPairs(const PairArguments& arguments) noexcept
+    : arguments_(arguments), threads_(threads_for(arguments.rows * arguments.length, kCertifyScratchBytes)) {}
+
+void SpreadPairs::run(PairKernel kernel, void* scratch) const noexcept {
+  if (threads_ == 1) return kernel(&arguments_, scratch);
+  constexpr int64_t rows_of_part = 512;
+  const int64_t n = arguments_.rows;
+  parallel((n - 1) / rows_of_part + 1, threads_, [&](int64_t i, int worker) {
+    const int64_t first = i * rows_of_part;
+    PairArguments part = arguments_;
+    part.data += first * part.row_stride;
+    part.rows = n - first < rows_of_part ? n - first : rows_of_part;
+    part.positive += first;
+    part.negative += first;
+    part.positions += 2 * first;
+    if (part.at_risk != nullptr) part.at_risk += first;
+    kernel(&part, scratch_of(scratch, worker, kCertifyScratchBytes));
+  });
 }
 
 }  // namespace qs

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dispatch/dispatch.h"
 #include "kernels/arguments.h"
 #include "layout/parts.h"
 #include "parallel/pool.h"
@@ -18,6 +19,7 @@ using ReduceKernel = void (*)(const Plan*, const ReduceOutput*, void*) noexcept;
 using RoundKernel = void (*)(const ElementwisePlan*, const RoundArguments*, void*) noexcept;
 using HistogramKernel = void (*)(const Plan*, const HistogramArguments*, void*) noexcept;
 using BitHistogramKernel = int64_t (*)(const Plan*, uint64_t*, void*) noexcept;
+using PairKernel = void (*)(const PairArguments*, void*) noexcept;
 using SaturateKernel = int64_t (*)(const SaturatingProduct*, bool, void*) noexcept;
 
 // How many threads a call should use: one for each kBytesPerThread of input, as many as num_threads() allows, and as
@@ -83,6 +85,24 @@ SpreadOutputs spread_columns(const Plan& plan) noexcept;
 SpreadOutputs spread_sets(const Plan& plan) noexcept;
 SetReading read_sets(const Plan& plan, const SpreadOutputs& spread) noexcept;
 
+// Quantiles by the family that suits the layout: neighbouring sets side by side (columns) if there are enough of them
+// to fill the lanes, else one set after the other (select).
+class SpreadQuantiles {
+ public:
+  explicit SpreadQuantiles(const Plan& plan) noexcept;
+  size_t scratch_bytes() const noexcept;
+  // Any number of probabilities, one plane of `values` each; `nan` and `moments` may be null. With `moments` also finds
+  // what reduce_all does, in the same read where the plan allows it. Returns the number of fall-backs.
+  int64_t run(const Kernels& kernels, const double* q, size_t n_q, bool magnitude, void* values, int64_t* nan,
+              const ReduceOutput* moments, void* scratch) const noexcept;
+
+ private:
+  const Plan& plan_;
+  bool side_by_side_;
+  SpreadOutputs spread_;
+  SpreadReduction moments_;
+};
+
 class SpreadRounding {
  public:
   explicit SpreadRounding(const ElementwisePlan& plan) noexcept;
@@ -127,6 +147,18 @@ class SpreadProduct {
   const SaturatingProduct& product_;
   int64_t rows_;     // of a part
   int64_t columns_;  // of a part
+  int threads_;
+};
+
+// Rows of weights, some to a part.
+class SpreadPairs {
+ public:
+  explicit SpreadPairs(const PairArguments& arguments) noexcept;
+  size_t scratch_bytes() const noexcept { return static_cast<size_t>(threads_) * kCertifyScratchBytes; }
+  void run(PairKernel kernel, void* scratch) const noexcept;
+
+ private:
+  const PairArguments& arguments_;
   int threads_;
 };
 

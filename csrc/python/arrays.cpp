@@ -3,8 +3,11 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <new>
+
+#include "parallel/scratch.h"
+#include "python/dlpack.hpp"
+#include "python/target.hpp"
 
 namespace qs::python {
 namespace {
@@ -25,32 +28,46 @@ bool is_bfloat16(const py::dtype& dtype) {
   return true;
 }
 
-std::string describe(const py::array& array, const char* argument) {
-  return std::string(argument) + " (" + py::str(array.dtype()).cast<std::string>() + ", shape " +
-         py::str(array.attr("shape")).cast<std::string>() + ")";
-}
-
 }  // namespace
 
-std::string FloatArray::describe() const { return python::describe(array, argument); }
+std::string ArrayArgument::describe() const {
+  return std::string(argument) + " (" + (bfloat16 ? "bfloat16" : py::str(array.dtype()).cast<std::string>()) +
+         ", shape " + py::str(array.attr("shape")).cast<std::string>() + ")";
+}
+
+ArrayArgument array_argument(py::handle x, const char* argument, const char* wanted) {
+  if (py::isinstance<py::array>(x)) return {py::reinterpret_borrow<py::array>(x), argument};
+  if (speaks_dlpack(x)) {
+    SharedArray shared = from_dlpack(x, argument);
+    return {std::move(shared.array), argument, shared.bfloat16};
+  }
+  if (py::hasattr(x, "__cuda_array_interface__")) {
+    throw py::type_error(std::string(argument) + " is a " + type_name_of(x) +
+                         " on a CUDA device; the kernels read the memory of the CPU, so copy it there first");
+  }
+  if (PyObject_CheckBuffer(x.ptr()) != 0 || py::hasattr(x, "__array_interface__") ||
+      py::hasattr(x, "__array_struct__") || py::hasattr(x, "__array__")) {
+    return {py::module_::import("numpy").attr("asarray")(x).cast<py::array>(), argument};
+  }
+  throw py::type_error(std::string(argument) + " is a " + type_name_of(x) + "; pass " + wanted);
+}
 
 namespace {
 
-// The argument as an array: itself, or what NumPy makes of a number, a sequence or an array of another library.
-py::array as_array(py::handle x, const char* argument) {
-  if (py::isinstance<py::array>(x)) return py::reinterpret_borrow<py::array>(x);
-  if (PyFloat_Check(x.ptr()) || PyList_Check(x.ptr()) || PyTuple_Check(x.ptr()) || py::hasattr(x, "__array__")) {
-    return py::module_::import("numpy").attr("asarray")(x).cast<py::array>();
+// The argument as an array: also what NumPy makes of a number or a sequence.
+ArrayArgument numbers(py::handle x, const char* argument) {
+  if (PyFloat_Check(x.ptr()) || PyList_Check(x.ptr()) || PyTuple_Check(x.ptr())) {
+    return {py::module_::import("numpy").attr("asarray")(x).cast<py::array>(), argument};
   }
-  throw py::type_error(std::string(argument) + " is a " + Py_TYPE(x.ptr())->tp_name +
-                       "; pass an array of float32, float64, float16 or bfloat16");
+  return array_argument(x, argument, "an array of float32, float64, float16 or bfloat16");
 }
 
 }  // namespace
 
 FloatArray float_array(py::handle x, const char* argument) {
-  py::array array = as_array(x, argument);
-  const py::dtype dtype = array.dtype();
+  ArrayArgument given = numbers(x, argument);
+  if (given.bfloat16) return {std::move(given), DType::bfloat16};
+  const py::dtype dtype = given.array.dtype();
   const char order = dtype.byteorder();
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
   constexpr char foreign = '<';
@@ -58,22 +75,22 @@ FloatArray float_array(py::handle x, const char* argument) {
   constexpr char foreign = '>';
 #endif
   if (order == foreign) {
-    throw py::type_error(describe(array, argument) +
+    throw py::type_error(given.describe() +
                          " is not in native byte order; convert it with x.astype(x.dtype.newbyteorder('='))");
   }
   switch (dtype.num()) {
     case kNumpyFloat:
-      return {std::move(array), DType::float32, argument};
+      return {std::move(given), DType::float32};
     case kNumpyDouble:
-      return {std::move(array), DType::float64, argument};
+      return {std::move(given), DType::float64};
     case kNumpyHalf:
-      return {std::move(array), DType::float16, argument};
+      return {std::move(given), DType::float16};
     default:
       break;
   }
-  if (is_bfloat16(dtype)) return {std::move(array), DType::bfloat16, argument};
+  if (is_bfloat16(dtype)) return {std::move(given), DType::bfloat16};
   throw py::type_error(
-      describe(array, argument) +
+      given.describe() +
       " is not a floating-point array that the kernels read (float32, float64, float16, bfloat16); convert it, "
       "for example with x.astype(numpy.float32)");
 }
@@ -211,23 +228,20 @@ NanPolicy nan_policy(py::handle value) {
 }
 
 void* scratch(size_t bytes) {
-  // Plain pointers, which need no check whether this thread has constructed them.
-  thread_local void* memory = nullptr;
-  thread_local size_t capacity = 0;
-  if (bytes > capacity) {
-    struct FreeAtExit {
-      ~FreeAtExit() { std::free(memory); }
-    };
-    thread_local FreeAtExit owner;
-    static_cast<void>(owner);
-    constexpr size_t line = 64;
-    const size_t rounded = (bytes + line - 1) / line * line;
-    std::free(memory);
-    memory = std::aligned_alloc(line, rounded);
-    capacity = memory != nullptr ? rounded : 0;
-    if (memory == nullptr) throw std::bad_alloc();
-  }
+  void* const memory = scratch_memory(bytes);
+  if (memory == nullptr && bytes > 0) throw std::bad_alloc();
   return memory;
+}
+
+void register_arrays(py::module_& module) {
+  module.def(
+      "share_memory",
+      [](py::handle x) {
+        const ArrayArgument shared =
+            array_argument(x, "x", "an array, or an object with DLPack, the buffer protocol or __array_interface__");
+        return py::make_tuple(shared.array, shared.bfloat16);
+      },
+      py::arg("x"), "The memory of x as an array, and whether its elements, then given as uint16, are bfloat16.");
 }
 
 }  // namespace qs::python

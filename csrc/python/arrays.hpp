@@ -14,27 +14,37 @@ namespace qs::python {
 
 namespace py = pybind11;
 
-// A floating-point array argument. Holds a reference, so the memory stays while this lives.
-struct FloatArray {
+// An array argument. Holds a reference, so the memory stays while this lives.
+struct ArrayArgument {
   py::array array;
-  DType dtype;
   const char* argument;
+  bool bfloat16 = false;  // elements of an array of uint16 that another library calls bfloat16
+
+  // "x (float32, shape (3, 0))": how an error names the argument.
+  std::string describe() const;
+};
+
+// The memory of a NumPy array, of an object with DLPack, the buffer protocol or __array_interface__, never copied; and
+// what numpy.asarray makes of an object with __array__. Raises TypeError that names the argument and the remedy for
+// anything else and for memory of another device.
+ArrayArgument array_argument(py::handle x, const char* argument, const char* wanted);
+
+// A floating-point array argument.
+struct FloatArray : ArrayArgument {
+  DType dtype;
 
   int ndim() const { return static_cast<int>(array.ndim()); }
   const int64_t* shape() const { return reinterpret_cast<const int64_t*>(array.shape()); }
   const int64_t* strides() const { return reinterpret_cast<const int64_t*>(array.strides()); }
   int64_t size() const { return array.size(); }
   int64_t bytes() const { return array.nbytes(); }
-  // "x (float32, shape (3, 0))": how an error names the argument.
-  std::string describe() const;
   // dtype of results that are elements of the array, or lie between them: float64 for float64, float32 for the others.
   bool is_double() const { return dtype == DType::float64; }
-  size_t result_item() const { return is_double() ? sizeof(double) : sizeof(float); }
 };
 
-// float32, float64, float16 and bfloat16 (ml_dtypes) arrays in native byte order are taken as they are; a Python float
-// or a (nested) sequence of floats goes through numpy.asarray. Anything else raises TypeError that names the argument,
-// its dtype and shape, and the remedy.
+// An array_argument() of float32, float64, float16 or bfloat16 in native byte order; a Python float or a (nested)
+// sequence of floats goes through numpy.asarray. Anything else raises TypeError that names the argument, its dtype and
+// shape, and the remedy.
 FloatArray float_array(py::handle x, const char* argument);
 
 // Bit i is set if axis i is reduced: None (all axes), an integer or a sequence of integers, negative ones counted from

@@ -5,6 +5,7 @@
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace qs::python;
   module.doc() = "Kernels of quantstats. Private: use quantstats.kernels.";
+  register_arrays(module);
   TargetClass target = register_target(module);
   register_reduce(target);
   register_round(target);
@@ -14,6 +15,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_quantile(target);
   register_columns(target);
   publish_targets(module);
-  register_c_api(module);
   register_threads(module);
+  register_c_api(module);
 }

@@ -24,7 +24,6 @@ class Reduction {
   }
 
   const Plan& plan() const { return plan_; }
-  size_t result_item() const { return x_.result_item(); }
 
   // Memory for results of the shape of the kept axes, or, with `leading`, for a plane of that shape per index.
   FloatResult values() const { return FloatResult(shape_, x_.is_double()); }

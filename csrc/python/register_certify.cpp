@@ -7,9 +7,6 @@
 namespace qs::python {
 namespace {
 
-// Rows of one part.
-constexpr int64_t kRowsOfPart = 512;
-
 py::tuple certify_pairs(const Target& self, const py::array_t<int8_t, 0>& rows, int positive_limit, int negative_limit,
                         bool any_pairs, bool count) {
   if (rows.ndim() != 2 || rows.size() == 0 || (rows.strides(0) != 1 && rows.strides(1) != 1)) {
@@ -43,26 +40,11 @@ py::tuple certify_pairs(const Target& self, const py::array_t<int8_t, 0>& rows, 
                           negative.mutable_data(),
                           positions.mutable_data(),
                           counts};
-  const int threads = threads_for(rows.nbytes(), kCertifyScratchBytes);
-  auto* memory = static_cast<char*>(scratch(static_cast<size_t>(threads) * kCertifyScratchBytes));
+  const SpreadPairs spread(all);
+  void* const memory = scratch(spread.scratch_bytes());
   {
     MaybeReleaseGil release(rows.nbytes());
-    const auto kernel = self.kernels().certify->certify_pairs;
-    if (threads == 1) {
-      kernel(&all, memory);
-    } else {
-      parallel((n - 1) / kRowsOfPart + 1, threads, [&](int64_t i, int worker) {
-        const int64_t first = i * kRowsOfPart;
-        PairArguments part = all;
-        part.data += first * all.row_stride;
-        part.rows = n - first < kRowsOfPart ? n - first : kRowsOfPart;
-        part.positive += first;
-        part.negative += first;
-        part.positions += 2 * first;
-        if (counts != nullptr) part.at_risk += first;
-        kernel(&part, memory + static_cast<size_t>(worker) * kCertifyScratchBytes);
-      });
-    }
+    spread.run(self.kernels().certify->certify_pairs, memory);
   }
   return py::make_tuple(positive, negative, positions, at_risk);
 }

@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <atomic>
 #include <string>
 #include <vector>
 
@@ -43,36 +41,12 @@ ProbabilityArray probabilities(py::handle q, const char* argument) {
 // fall-backs.
 int64_t run(const Target& self, const Reduction& reduction, const std::vector<double>& q, bool magnitude,
             FloatResult& values, int64_t* nan, const ReduceOutput* moments) {
-  const Plan& plan = reduction.plan();
-  const Kernels& kernels = self.kernels();
-  // Neighbouring sets side by side, if there are enough of them to fill the lanes; else one set after the other.
-  constexpr int64_t enough = 8;
-  const bool side_by_side = !plan.inner_reduced && plan.outputs >= enough;
-  const auto kernel = side_by_side ? kernels.columns->columns_quantiles : kernels.select->select_quantiles;
-  const SpreadOutputs spread = side_by_side ? spread_columns(plan) : spread_sets(plan);
-  const SpreadReduction spread_moments(plan);
-  const SetReading reading = read_sets(plan, spread);
-  const size_t plane_bytes = static_cast<size_t>(plan.outputs) * reduction.result_item();
-  std::atomic<int64_t> fallbacks{0};
-  reduction.run(std::max(spread.scratch_bytes(), spread_moments.scratch_bytes()), [&](void* memory) {
-    // Runs of memory are reduced while they are read for quantiles. Elsewhere reduce_all has its own order of reading.
-    const bool in_one_read = plan.inner_reduced && !q.empty();
-    if (moments != nullptr && !in_one_read) spread_moments.run(kernels.reduce->reduce_all, *moments, memory);
-    for (size_t begin = 0; begin < q.size(); begin += kMaxProbabilities) {
-      const QuantileArguments arguments{q.data() + begin,
-                                        static_cast<int>(std::min<size_t>(q.size() - begin, kMaxProbabilities)),
-                                        magnitude,
-                                        static_cast<char*>(values.data()) + begin * plane_bytes,
-                                        nan,
-                                        spread.scratch_per_thread(),
-                                        begin == 0 && in_one_read ? moments : nullptr,
-                                        side_by_side ? nullptr : &reading};
-      spread.run(memory, [&](const Plan* part, void* own) {
-        fallbacks.fetch_add(kernel(part, &arguments, own), std::memory_order_relaxed);
-      });
-    }
+  const SpreadQuantiles spread(reduction.plan());
+  int64_t fallbacks = 0;
+  reduction.run(spread.scratch_bytes(), [&](void* memory) {
+    fallbacks = spread.run(self.kernels(), q.data(), q.size(), magnitude, values.data(), nan, moments, memory);
   });
-  return fallbacks.load(std::memory_order_relaxed);
+  return fallbacks;
 }
 
 py::object result_of(const Target& self, const Reduction& reduction, const ProbabilityArray& q, bool magnitude,

@@ -7,6 +7,7 @@
 
 #include "parallel/spread.h"
 #include "python/arrays.hpp"
+#include "python/dlpack.hpp"
 #include "python/fast_method.hpp"
 #include "python/target.hpp"
 
@@ -16,10 +17,6 @@ namespace {
 using Kernel = void (*)(const ElementwisePlan*, const RoundArguments*, void*) noexcept;
 
 std::string text(py::handle value) { return py::str(value).cast<std::string>(); }
-
-std::string describe(const py::array& array, const char* argument) {
-  return std::string(argument) + " (" + text(array.dtype()) + ", shape " + text(array.attr("shape")) + ")";
-}
 
 // The storage type of levels, with its range.
 struct LevelType {
@@ -109,13 +106,13 @@ class PerChannel {
 class Parameters {
  public:
   // `x` is the array that `axis` counts the axes of.
-  Parameters(const py::array& x, const char* x_name, py::handle axis, py::handle scale, py::handle zero_point) {
-    read_axis(x, x_name, axis);
+  Parameters(const ArrayArgument& x, py::handle axis, py::handle scale, py::handle zero_point) {
+    read_axis(x, axis);
     read_scale(scale);
     read_zero_point(zero_point);
-    const int64_t channels = channel_axis_ >= 0 ? x.shape(channel_axis_) : 1;
-    check_count(scale_.size(), "scale", x, x_name, channels);
-    check_count(zero_point_.size(), "zero_point", x, x_name, channels);
+    const int64_t channels = channel_axis_ >= 0 ? x.array.shape(channel_axis_) : 1;
+    check_count(scale_.size(), "scale", x, channels);
+    check_count(zero_point_.size(), "zero_point", x, channels);
     if (scale_.size() == 1 && zero_point_.size() == 1) {
       channel_axis_ = -1;
       return;
@@ -150,13 +147,13 @@ class Parameters {
  private:
   static std::string of_channel(size_t i, size_t n) { return n > 1 ? " for channel " + std::to_string(i) : ""; }
 
-  void read_axis(const py::array& x, const char* x_name, py::handle axis) {
+  void read_axis(const ArrayArgument& x, py::handle axis) {
     if (axis.is_none()) return;
     const int64_t given = integer(axis, "axis");
-    const int64_t i = given < 0 ? given + x.ndim() : given;
-    if (i < 0 || i >= x.ndim()) {
+    const int64_t i = given < 0 ? given + x.array.ndim() : given;
+    if (i < 0 || i >= x.array.ndim()) {
       const py::object error = py::module_::import("numpy").attr("exceptions").attr("AxisError");
-      const std::string message = "axis " + std::to_string(given) + " is out of range for " + describe(x, x_name);
+      const std::string message = "axis " + std::to_string(given) + " is out of range for " + x.describe();
       PyErr_SetString(error.ptr(), message.c_str());
       throw py::error_already_set();
     }
@@ -171,7 +168,8 @@ class Parameters {
       const py::array given = py::module_::import("numpy").attr("asarray")(scale).cast<py::array>();
       const char kind = given.dtype().kind();
       if (kind != 'f' && kind != 'i' && kind != 'u' && text(given.dtype()) != "bfloat16") {
-        throw py::type_error(describe(given, "scale") + " holds no real numbers; pass a float or a float32 array");
+        throw py::type_error(ArrayArgument{given, "scale"}.describe() +
+                             " holds no real numbers; pass a float or a float32 array");
       }
       check_dimensions(given, "scale");
       const py::array_t<float> values = given.attr("astype")("float32").attr("ravel")().cast<py::array_t<float>>();
@@ -194,7 +192,8 @@ class Parameters {
     const py::array given = py::module_::import("numpy").attr("asarray")(zero_point).cast<py::array>();
     const char kind = given.dtype().kind();
     if (kind != 'i' && kind != 'u') {
-      throw py::type_error(describe(given, "zero_point") + " holds no integers; pass an integer or an integer array");
+      throw py::type_error(ArrayArgument{given, "zero_point"}.describe() +
+                           " holds no integers; pass an integer or an integer array");
     }
     check_dimensions(given, "zero_point");
     const py::array_t<int64_t> values = given.attr("astype")("int64").attr("ravel")().cast<py::array_t<int64_t>>();
@@ -203,18 +202,18 @@ class Parameters {
 
   static void check_dimensions(const py::array& given, const char* argument) {
     if (given.ndim() > 1) {
-      throw py::value_error(describe(given, argument) +
+      throw py::value_error(ArrayArgument{given, argument}.describe() +
                             " has more than one dimension; pass a scalar or one value per channel");
     }
   }
 
-  void check_count(size_t count, const char* argument, const py::array& x, const char* x_name, int64_t channels) const {
+  void check_count(size_t count, const char* argument, const ArrayArgument& x, int64_t channels) const {
     if (count == 1 || (channel_axis_ >= 0 && count == static_cast<size_t>(channels))) return;
     const std::string values = std::string(argument) + " holds " + std::to_string(count) + " values";
     if (channel_axis_ < 0) {
-      throw py::value_error(values + ", but axis is None; pass axis=, the channel axis of " + describe(x, x_name));
+      throw py::value_error(values + ", but axis is None; pass axis=, the channel axis of " + x.describe());
     }
-    throw py::value_error(values + ", but axis " + std::to_string(channel_axis_) + " of " + describe(x, x_name) +
+    throw py::value_error(values + ", but axis " + std::to_string(channel_axis_) + " of " + x.describe() +
                           " has size " + std::to_string(channels) + "; pass one value, or one per channel");
   }
 
@@ -265,29 +264,51 @@ bool same_elements(const py::array& a, const py::array& b) {
   return true;
 }
 
-// `out` if it is given and fits, else a new C-contiguous array.
-py::array output(py::handle out, const py::array& x, const char* x_name, const py::dtype& dtype) {
-  if (out.is_none()) return new_array(dtype, static_cast<int>(x.ndim()), x.shape());
-  if (!py::isinstance<py::array>(out)) {
-    throw py::type_error(std::string("out is a ") + Py_TYPE(out.ptr())->tp_name + "; pass a NumPy array or None");
+// Where a result goes: `out` if it is given and fits, else a new C-contiguous array.
+class Output {
+ public:
+  Output(py::handle out, const ArrayArgument& x, const py::dtype& dtype)
+      : memory_(out.is_none() ? fresh(x, dtype) : given(out)), object_(out.is_none() ? memory_.array : out) {
+    if (!out.is_none()) check(x, dtype);
   }
-  py::array result = py::reinterpret_borrow<py::array>(out);
-  if (!result.dtype().is(dtype) && !result.dtype().equal(dtype)) {
-    throw py::type_error(describe(result, "out") + " must have dtype " + text(dtype));
+  py::array& array() { return memory_.array; }
+  // What the caller gets: `out` itself, or the new array.
+  py::object object() const { return py::reinterpret_borrow<py::object>(object_); }
+
+ private:
+  static ArrayArgument fresh(const ArrayArgument& x, const py::dtype& dtype) {
+    return {new_array(dtype, static_cast<int>(x.array.ndim()), x.array.shape()), "out"};
   }
-  if (!std::equal(x.shape(), x.shape() + x.ndim(), result.shape(), result.shape() + result.ndim())) {
-    throw py::value_error(describe(result, "out") + " must have the shape of " + describe(x, x_name));
+
+  static ArrayArgument given(py::handle out) {
+    constexpr const char* wanted = "an array or None";
+    if (PyList_Check(out.ptr()) || PyTuple_Check(out.ptr())) {
+      throw py::type_error("out is a " + type_name_of(out) + "; pass " + wanted);
+    }
+    return array_argument(out, "out", wanted);
   }
-  if (!result.writeable()) throw py::value_error(describe(result, "out") + " is read-only; pass a writeable array");
-  if (x.size() > 0 && !same_elements(x, result)) {
-    const Span a = span(x), b = span(result);
-    if (a.begin < b.end && b.begin < a.end) {
-      throw py::value_error(describe(result, "out") + " overlaps the memory of " + x_name +
-                            "; pass an array of its own, or " + x_name + " itself where the dtypes are equal");
+
+  void check(const ArrayArgument& x, const py::dtype& dtype) const {
+    const py::array& out = memory_.array;
+    if (memory_.bfloat16 || (!out.dtype().is(dtype) && !out.dtype().equal(dtype))) {
+      throw py::type_error(memory_.describe() + " must have dtype " + text(dtype));
+    }
+    if (!std::equal(x.array.shape(), x.array.shape() + x.array.ndim(), out.shape(), out.shape() + out.ndim())) {
+      throw py::value_error(memory_.describe() + " must have the shape of " + x.describe());
+    }
+    if (!out.writeable()) throw py::value_error(memory_.describe() + " is read-only; pass a writeable array");
+    if (x.array.size() > 0 && !same_elements(x.array, out)) {
+      const Span a = span(x.array), b = span(out);
+      if (a.begin < b.end && b.begin < a.end) {
+        throw py::value_error(memory_.describe() + " overlaps the memory of " + x.argument +
+                              "; pass an array of its own, or " + x.argument + " itself where the dtypes are equal");
+      }
     }
   }
-  return result;
-}
+
+  ArrayArgument memory_;
+  py::handle object_;
+};
 
 void run(Kernel kernel, const py::array& in, py::array& out, const Parameters& parameters,
          const RoundArguments& arguments) {
@@ -302,8 +323,8 @@ void run(Kernel kernel, const py::array& in, py::array& out, const Parameters& p
   spread.run(kernel, arguments, memory);
 }
 
-py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
-                          py::handle qmin, py::handle qmax, py::handle dtype, py::handle out) {
+py::object quantize_linear(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
+                           py::handle qmin, py::handle qmax, py::handle dtype, py::handle out) {
   const FloatArray array = float_array(x, "x");
   const py::dtype out_dtype = level_dtype(dtype);
   LevelType levels{};
@@ -314,58 +335,49 @@ py::array quantize_linear(const Target& self, py::handle x, py::handle scale, py
   arguments.dtype = array.dtype;
   arguments.qtype = levels.type;
   read_levels(qmin, qmax, levels.low, levels.high, levels.name, &arguments);
-  Parameters parameters(array.array, "x", axis, scale, zero_point);
+  Parameters parameters(array, axis, scale, zero_point);
   parameters.check_zero_points(arguments.qmin, arguments.qmax, "[qmin, qmax]");
   parameters.fill(&arguments);
-  py::array result = output(out, array.array, "x", out_dtype);
-  run(self.kernels().round->quantize_linear, array.array, result, parameters, arguments);
-  return result;
+  Output result(out, array, out_dtype);
+  run(self.kernels().round->quantize_linear, array.array, result.array(), parameters, arguments);
+  return result.object();
 }
 
-py::array fake_quantize(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
-                        py::handle qmin, py::handle qmax, py::handle out) {
+py::object fake_quantize(const Target& self, py::handle x, py::handle scale, py::handle zero_point, py::handle axis,
+                         py::handle qmin, py::handle qmax, py::handle out) {
   const FloatArray array = float_array(x, "x");
   RoundArguments arguments{};
   arguments.dtype = array.dtype;
   read_levels(qmin, qmax, -32768, 65535, "levels of up to 16 bits", &arguments);
-  Parameters parameters(array.array, "x", axis, scale, zero_point);
+  Parameters parameters(array, axis, scale, zero_point);
   parameters.check_zero_points(arguments.qmin, arguments.qmax, "[qmin, qmax]");
   parameters.fill(&arguments);
-  py::array result = output(out, array.array, "x", py::dtype::of<float>());
-  run(self.kernels().round->fake_quantize, array.array, result, parameters, arguments);
-  return result;
+  Output result(out, array, py::dtype::of<float>());
+  run(self.kernels().round->fake_quantize, array.array, result.array(), parameters, arguments);
+  return result.object();
 }
 
-py::array level_array(py::handle q) {
-  if (py::isinstance<py::array>(q)) return py::reinterpret_borrow<py::array>(q);
-  if (py::isinstance(q, py::module_::import("numpy").attr("integer"))) {
-    return py::module_::import("numpy").attr("asarray")(q).cast<py::array>();
-  }
-  throw py::type_error(std::string("q is a ") + Py_TYPE(q.ptr())->tp_name +
-                       "; pass an array of int8, uint8, int16, uint16 or int32");
-}
-
-py::array dequantize_linear(const Target& self, py::handle q, py::handle scale, py::handle zero_point, py::handle axis,
-                            py::handle out) {
-  const py::array array = level_array(q);
+py::object dequantize_linear(const Target& self, py::handle q, py::handle scale, py::handle zero_point, py::handle axis,
+                             py::handle out) {
+  const ArrayArgument array = array_argument(q, "q", "an array of int8, uint8, int16, uint16 or int32");
   LevelType levels{};
-  if (!level_type(array.dtype(), &levels)) {
-    throw py::type_error(describe(array, "q") +
+  if (array.bfloat16 || !level_type(array.array.dtype(), &levels)) {
+    throw py::type_error(array.describe() +
                          " holds no levels that the kernels read (int8, uint8, int16, uint16, int32 in "
                          "native byte order); convert it, for example with q.astype(numpy.int8)");
   }
   RoundArguments arguments{};
   arguments.qtype = levels.type;
-  Parameters parameters(array, "q", axis, scale, zero_point);
+  Parameters parameters(array, axis, scale, zero_point);
   if (levels.type == QType::int32) {
     parameters.check_zero_points(0, 0, "the zero points of int32, which holds biases and sums,");
   } else {
     parameters.check_zero_points(levels.low, levels.high, levels.name);
   }
   parameters.fill(&arguments);
-  py::array result = output(out, array, "q", py::dtype::of<float>());
-  run(self.kernels().round->dequantize_linear, array, result, parameters, arguments);
-  return result;
+  Output result(out, array, py::dtype::of<float>());
+  run(self.kernels().round->dequantize_linear, array.array, result.array(), parameters, arguments);
+  return result.object();
 }
 
 }  // namespace

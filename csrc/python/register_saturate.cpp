@@ -8,16 +8,15 @@ namespace qs::python {
 namespace {
 
 py::array matrix(py::handle x, const char* argument, char kind, const char* dtype) {
-  const std::string wanted = std::string("; pass a matrix of ") + dtype;
-  if (!py::isinstance<py::array>(x)) {
-    throw py::type_error(std::string(argument) + " is a " + Py_TYPE(x.ptr())->tp_name + wanted);
+  const std::string wanted = std::string("a matrix of ") + dtype;
+  const ArrayArgument given = array_argument(x, argument, wanted.c_str());
+  const py::array& array = given.array;
+  if (given.bfloat16 || array.dtype().kind() != kind || array.itemsize() != 1) {
+    throw py::type_error(given.describe() + " has another dtype; pass " + wanted);
   }
-  py::array array = py::reinterpret_borrow<py::array>(x);
-  const std::string found = std::string(argument) + " (" + py::str(array.dtype()).cast<std::string>() + ", shape " +
-                            py::str(array.attr("shape")).cast<std::string>() + ")";
-  if (array.dtype().kind() != kind || array.itemsize() != 1)
-    throw py::type_error(found + " has another dtype" + wanted);
-  if (array.ndim() != 2) throw py::value_error(found + " has " + std::to_string(array.ndim()) + " dimensions" + wanted);
+  if (array.ndim() != 2) {
+    throw py::value_error(given.describe() + " has " + std::to_string(array.ndim()) + " dimensions; pass " + wanted);
+  }
   return array;
 }
 

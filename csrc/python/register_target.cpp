@@ -9,8 +9,6 @@ namespace py = pybind11;
 
 namespace {
 
-const Isa* active = nullptr;
-
 py::tuple names(bool runnable_only) {
   int count = 0;
   const Isa* isa = isas(&count);
@@ -21,13 +19,12 @@ py::tuple names(bool runnable_only) {
   return py::tuple(out);
 }
 
-const Isa* choose_isa() {
-  const char* wanted = std::getenv("QUANTSTATS_ISA");
-  if (wanted == nullptr || *wanted == '\0') return best_isa();
-  const Isa* isa = find_isa(wanted);
-  if (isa != nullptr && isa->runnable) return isa;
-  const std::string reason = isa == nullptr ? "is not an instruction set of this build" : "does not run on this CPU";
-  throw py::import_error("environment variable QUANTSTATS_ISA: '" + std::string(wanted) + "' " + reason +
+void check_environment() {
+  if (active_isa() != nullptr) return;
+  const char* const wanted = std::getenv(kIsaVariable);
+  const std::string reason =
+      find_isa(wanted) == nullptr ? "is not an instruction set of this build" : "does not run on this CPU";
+  throw py::import_error(std::string("environment variable ") + kIsaVariable + ": '" + wanted + "' " + reason +
                          " (built: " + py::repr(names(false)).cast<std::string>() +
                          ", runnable here: " + py::repr(names(true)).cast<std::string>() +
                          "); set one of the runnable values or unset the variable");
@@ -37,7 +34,7 @@ py::dict build_info() {
   py::dict info;
   info["isa_built"] = names(false);
   info["isa_runnable"] = names(true);
-  info["isa_active"] = active->name;
+  info["isa_active"] = active_isa()->name;
   info["compiler"] = QS_COMPILER;
   info["build_type"] = QS_BUILD_TYPE;
   return info;
@@ -45,10 +42,8 @@ py::dict build_info() {
 
 }  // namespace
 
-const Isa* active_isa() noexcept { return active; }
-
 TargetClass register_target(py::module_& module) {
-  active = choose_isa();
+  check_environment();
   TargetClass target(module, "Target", "The kernels of one instruction set.");
   target.def_property_readonly(
       "isa", [](const Target& self) { return self.isa->name; }, "Name of the instruction set.");
@@ -66,7 +61,7 @@ void publish_targets(py::module_& module) {
   for (int i = 0; i < count; ++i) {
     if (!isa[i].runnable) continue;
     py::object target = py::cast(Target{&isa[i]});
-    if (&isa[i] == active) module.attr("_active") = target;
+    if (&isa[i] == active_isa()) module.attr("_active") = target;
     targets[isa[i].name] = target;
   }
   module.attr("_targets") = targets;

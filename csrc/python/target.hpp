@@ -14,14 +14,13 @@ struct Target {
 
 using TargetClass = pybind11::class_<Target>;
 
-// The instruction set in use: the best runnable one, or the one that QUANTSTATS_ISA names.
-const Isa* active_isa() noexcept;
-
 // Defines Target, _targets, _active and build_info. Raises ImportError if QUANTSTATS_ISA names what cannot run.
 TargetClass register_target(pybind11::module_& module);
 // Makes one Target per runnable instruction set; called once every family has added its methods.
 void publish_targets(pybind11::module_& module);
 
+// Defines share_memory.
+void register_arrays(pybind11::module_& module);
 void register_certify(TargetClass& target);
 void register_columns(TargetClass& target);
 void register_quantile(TargetClass& target);
