@@ -40,8 +40,9 @@ def normalized_error(reference: Iterable[Array], outputs: Iterable[Array]) -> fl
 
 
 def _ratio(x: Array, y: Array) -> float:
-    difference = y - x
-    noise, signal = float(difference @ difference), float(x @ x)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = y - x
+        noise, signal = float(difference @ difference), float(x @ x)
     if not math.isfinite(noise):
         same = (x == y) | (np.isnan(x) & np.isnan(y))
         finite = np.isfinite(x) & np.isfinite(y)
