@@ -43,14 +43,18 @@ _INT32_MAX = 2**31 - 1
 _logger = logging.getLogger(__name__)
 
 
-def emit_model(clean: CleanModel, plan: QuantizationPlan, *, four_bit_types: bool = True) -> ir.Model:
+def emit_model(
+    clean: CleanModel, plan: QuantizationPlan, *, four_bit_types: bool = True, in_place: bool = False
+) -> ir.Model:
     """Return the quantized model that a plan describes; all its constants are in memory.
 
     :param four_bit_types: Store weights of at most 4 bits in the 4-bit types of ONNX, from opset 21 on; otherwise in
         int8, as on older opsets.
+    :param in_place: Change the model, which then nobody may use as it was; otherwise a copy is made.
     :raises ParameterError: if the plan has a quantizer without numbers, or names what the model does not have.
     """
-    emission = _Emission(clean, plan, four_bit_types=four_bit_types)
+    model = clean.model if in_place else clean.model.clone()
+    emission = _Emission(model, plan, four_bit_types=four_bit_types)
     # Biases need to know how both operands of their operation are quantized, so they come last.
     for weight in plan.weights:
         emission.quantize_weight(weight)
@@ -72,10 +76,10 @@ class _Pair:
 class _Emission:
     """One quantized model in the making."""
 
-    def __init__(self, clean: CleanModel, plan: QuantizationPlan, *, four_bit_types: bool) -> None:
+    def __init__(self, model: ir.Model, plan: QuantizationPlan, *, four_bit_types: bool) -> None:
         self._four_bit_types = four_bit_types
         self._quantized = frozenset(place.tensor for quantizer in plan.activations for place in quantizer.places)
-        self._model = clean.model.clone()
+        self._model = model
         self._graph = self._model.graph
         self._opset = self._graph.opset_imports[""]
         self._tensor_names = UniqueNames(tensor_names(self._graph))

@@ -28,15 +28,16 @@ class Part:
     computed: Mapping[str, str]
 
 
-def extract_part(clean: CleanModel, inputs: Sequence[str], outputs: Sequence[str]) -> Part:
+def extract_part(clean: CleanModel, inputs: Sequence[str], outputs: Sequence[str], *, in_place: bool = False) -> Part:
     """Return the operations that compute ``outputs`` from ``inputs``.
 
     :param inputs: Model inputs and computed tensors. Those that the outputs do not need are inputs of the
         part too.
     :param outputs: Computed tensors, at least one; a tensor may be among the inputs too.
+    :param in_place: Change the model, which then nobody may use as it was; otherwise a copy is made.
     :raises ParameterError: if a name is neither, or the outputs need a model input that is not among the inputs.
     """
-    model = clean.model.clone()
+    model = clean.model if in_place else clean.model.clone()
     graph = model.graph
     model_inputs = {value.name: value for value in graph.inputs if value.name}
     values = {value.name: value for node in graph for value in node.outputs if value.name}
@@ -48,6 +49,7 @@ def extract_part(clean: CleanModel, inputs: Sequence[str], outputs: Sequence[str
             raise ParameterError(f"{name!r} is not computed by {clean.source}; take names from its graph")
 
     unique = UniqueNames(tensor_names(graph))
+    capturing = [node for node in graph if captured_tensors(node)]
     fed: list[ir.Value] = []
     computed: dict[str, str] = {}
     for name in inputs:
@@ -56,7 +58,7 @@ def extract_part(clean: CleanModel, inputs: Sequence[str], outputs: Sequence[str
             continue
         value = values[name]
         stand_in = ir.Value(name=name, type=value.type, shape=value.shape)
-        _replace_reads(graph, value, stand_in)
+        _replace_reads(capturing, value, stand_in)
         value.name = unique.unique(f"{name}_computed")
         if name in outputs:
             computed[name] = value.name
@@ -115,14 +117,12 @@ def _within(readers: Iterable[Port], operations: Collection[str]) -> tuple[Port,
     return tuple(port for port in readers if port.operation in operations)
 
 
-def _replace_reads(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
-    for node in {use.node for use in old.uses() if use.node.graph is graph}:
-        for index, value in enumerate(node.inputs):
-            if value is old:
-                node.replace_input_with(index, new)
-    for node in graph:
+def _replace_reads(capturing: Iterable[ir.Node], old: ir.Value, new: ir.Value) -> None:
+    for node in capturing:
         if any(value is old for value in captured_tensors(node)):
             replace_captured(node, old, new)
+    for node, index in tuple(old.uses()):
+        node.replace_input_with(index, new)
 
 
 def _ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:

@@ -68,13 +68,17 @@ class OnnxRunnable:
                 # Before the cut, which may part a matrix product from the addition of its bias.
                 part = _with_biases(clean, plan)
                 plan = dataclasses.replace(plan, biases={})
-            extracted = extract_part(part, self._inputs, tuple(self._names))
+            extracted = extract_part(part, self._inputs, tuple(self._names), in_place=part is not clean)
             part = extracted.clean
             self._names.update(extracted.computed)
             if plan is not None:
                 operations = {node.name for node in part.model.graph if node.name}
                 plan = restrict_plan(plan, operations, set(model_outputs).intersection(self._names))
-        model = part.model if plan is None else emit_model(part, plan, four_bit_types=four_bit_types)
+        model = (
+            part.model
+            if plan is None
+            else emit_model(part, plan, four_bit_types=four_bit_types, in_place=part is not clean)
+        )
         how: dict[str, Any] = {"source": clean.source, "num_threads": num_threads, "integer_kernels": integers}
         if plan is not None and constant_bytes(model) >= external_data_threshold:
             self._scratch = ScratchDirectory()

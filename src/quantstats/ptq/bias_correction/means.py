@@ -28,13 +28,17 @@ class InputMean:
         self._axis = axis
         self._items = batchwise and axis != 0
         self._rows: list[Array] = []
+        # The axes to reduce, by the rank of a sample.
+        self._reduced: dict[int, tuple[int, ...]] = {}
 
     def update(self, x: Array) -> None:
         """Take in a sample. It is not kept."""
         if x.dtype != np.float32:
             x = as_sample(x)
-        kept = (0, self._axis) if self._items else (self._axis,)
-        reduced = tuple(axis for axis in range(x.ndim) if axis not in kept)
+        reduced = self._reduced.get(x.ndim)
+        if reduced is None:
+            kept = (0, self._axis) if self._items else (self._axis,)
+            reduced = self._reduced[x.ndim] = tuple(axis for axis in range(x.ndim) if axis not in kept)
         # Without an axis to reduce every value is its own mean.
         self._rows.append(np.asarray(kernels.mean(x, reduced, nan_policy="propagate")) if reduced else x.copy())
 
