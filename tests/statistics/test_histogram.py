@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quantstats.range_estimator import RangeEstimatorParametersSet
 from quantstats.statistics import BitHistogram, RangeEstimator
-from quantstats.statistics.histogram_search import BINS, least_error_range, quantization_error
+from quantstats.statistics.histogram_search import BINS, BoundaryIntegral, least_error_range, quantization_error
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -106,6 +106,30 @@ def test_the_closed_form_error_is_the_error(levels: int, bottom: float, top: flo
     points = (np.arange(200)[:, None] + (np.arange(4000) + 0.5) / 4000) / 200 * (high - low) + low
     expected = np.sum(counts * np.mean((points - quantized(points, bottom, top, levels - 1)) ** 2, axis=1))
     np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [3, 15, 255])
+@pytest.mark.parametrize("minimum", [-4.0, 0.0, 2.0, -7.0])
+def test_the_error_by_levels_is_the_error_by_bins(steps: int, minimum: float) -> None:
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 50, 300) * rng.integers(0, 2, 300).astype(np.float64)
+    maximum = minimum + 5.0
+    integral = BoundaryIntegral(counts, minimum, maximum)
+    edges = np.linspace(minimum, maximum, 301)
+    start, end = np.array([(0, 300), (10, 290), (100, 180), (0, 40), (250, 300), (7, 8)]).T
+    found = integral.errors(edges[start], edges[end], steps)
+    expected = quantization_error(counts, minimum, maximum, edges[start], edges[end], steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=integral.rounding(steps))
+    # What lies outside of a range is clipped, which is part of its error, and all of it for infinitely many levels.
+    clipping = integral.clipping(start, end)
+    assert np.all(clipping <= expected * (1 + 1e-9))
+    fine = quantization_error(counts, minimum, maximum, edges[start], edges[end], 10_000)
+    np.testing.assert_allclose(clipping[1:], fine[1:], rtol=1e-4)
+    # A quantizer wider than the values.
+    wide = np.array([minimum - 1.0]), np.array([maximum + 2.0])
+    np.testing.assert_allclose(
+        integral.errors(*wide, steps), quantization_error(counts, minimum, maximum, *wide, steps), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 A sample passes through three steps, each a module of its own. `reduction` reads the tensor and gives one row of a
 `table`; `aggregation` turns a column of the table into one bound; `estimator` puts the two together behind the
-interface of `RangeEstimator`. The HISTOGRAM estimator keeps a `bit_histogram` in place of rows and searches it with
-`histogram_search`.
+interface of `RangeEstimator`. Estimators that look at all values together keep a `bit_histogram` in place of rows;
+`distribution_range` gives it to `histogram_search`, `mse_search` or `entropy_search`, the latter two by way of a
+`tail_integral`. `predicted_error` tells from the same histogram what any quantizer will cost.
 
 `calibration` collects every statistic of many tensors in one pass; `derived_range` makes of them the range of any
 estimator, and `calibration_file` is their form on disk. `tensor_statistics` and `channel_means` hold what is kept of one

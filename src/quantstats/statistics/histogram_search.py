@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BINS", "least_error_range", "quantization_error"]
+__all__ = ["BINS", "BoundaryIntegral", "least_error_range", "quantization_error"]
 
 BINS = 2_048
 
@@ -59,7 +59,7 @@ def quantization_error(
     return error
 
 
-class _BoundaryIntegral:
+class BoundaryIntegral:
     """Quantization errors of a histogram of equal bins, level by level: see the head of this module."""
 
     def __init__(self, counts: Float64Array, minimum: float, maximum: float) -> None:
@@ -132,7 +132,7 @@ def least_error_range(
     bins = counts.size
     width = (maximum - minimum) / bins
     steps = (1 << num_bits) - 1
-    integral = _BoundaryIntegral(counts, minimum, maximum)
+    integral = BoundaryIntegral(counts, minimum, maximum)
 
     if symmetric:
 
