@@ -14,6 +14,7 @@ namespace {
 constexpr int kBytes = vu8::lanes;
 constexpr int kPanel = 1024;  // rows at a time
 constexpr int kCounted = 32;  // rows whose weights are counted at a time
+constexpr int kAhead = 8;     // elements ahead that are prefetched of rows at a time
 constexpr int kLevels = 256;
 
 // The greatest magnitudes of a panel by sign, and where they are. Neighbours use the first of two.
@@ -129,7 +130,7 @@ void neighbours_along(const PairArguments& p, int64_t row) {
 }
 
 // Elements i and i + 1 of kBytes rows at `at`, of which n exist.
-template <int sign>
+template <int sign, bool count>
 QS_INLINE void add_neighbours(const PairArguments& p, CertifyPanel& s, const char* at, int64_t n, int64_t i, int row,
                               vu8 limit) {
   vu8 sum = load_magnitude<sign>(at, n);
@@ -140,7 +141,9 @@ QS_INLINE void add_neighbours(const PairArguments& p, CertifyPanel& s, const cha
     s.at[sign][0][row + first_one(found)] = i;
   }
   store(greatest, max(sum, before));
-  for (uint64_t found = greater_bits(sum, limit); found != 0; found &= found - 1) ++s.at_risk[row + first_one(found)];
+  if constexpr (count) {
+    for (uint64_t found = greater_bits(sum, limit); found != 0; found &= found - 1) ++s.at_risk[row + first_one(found)];
+  }
 }
 
 void clear(CertifyPanel& s) {
@@ -150,14 +153,18 @@ void clear(CertifyPanel& s) {
 }
 
 // Rows first .. first + n - 1, whose elements lie side by side.
+template <bool count>
 void neighbours_across(const PairArguments& p, int64_t first, int n, CertifyPanel& s) {
   clear(s);
   const vu8 above = set1(byte_limit(p.positive_limit)), below = set1(byte_limit(p.negative_limit));
   for (int64_t i = 0; i < p.length; i += 2) {
     const char* at = p.data + first + i * p.element_stride;
     for (int row = 0; row < n; row += kBytes) {
-      add_neighbours<0>(p, s, at + row, n - row, i, row, above);
-      add_neighbours<1>(p, s, at + row, n - row, i, row, below);
+      // Hardware does not foresee the step from one short run to the next.
+      prefetch(at + row + kAhead * p.element_stride);
+      prefetch(at + row + (kAhead + 1) * p.element_stride);
+      add_neighbours<0, count>(p, s, at + row, n - row, i, row, above);
+      add_neighbours<1, count>(p, s, at + row, n - row, i, row, below);
     }
   }
   for (int r = 0; r < n; ++r) {
@@ -260,6 +267,7 @@ void any_across(const PairArguments& p, int64_t first, int n, CertifyPanel& s) {
   for (int64_t i = 0; i < p.length; ++i) {
     const char* at = p.data + first + i * p.element_stride;
     for (int row = 0; row < n; row += kBytes) {
+      prefetch(at + row + kAhead * p.element_stride);
       add_any<0>(s, at + row, n - row, i, row);
       add_any<1>(s, at + row, n - row, i, row);
     }
@@ -315,7 +323,13 @@ void certify_pairs(const PairArguments* arguments, void* scratch) noexcept {
     if (p.any) {
       along ? any_along(p, row) : any_across(p, row, n, s.panel);
     } else {
-      along ? neighbours_along(p, row) : neighbours_across(p, row, n, s.panel);
+      if (along) {
+        neighbours_along(p, row);
+      } else if (p.at_risk != nullptr) {
+        neighbours_across<true>(p, row, n, s.panel);
+      } else {
+        neighbours_across<false>(p, row, n, s.panel);
+      }
     }
   }
   if (!p.any || p.at_risk == nullptr) return;
