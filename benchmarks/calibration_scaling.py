@@ -5,7 +5,8 @@
   Workers are started and have loaded the model before the clock starts. What the caller itself does for an image --
   sending it, merging what comes back -- bounds how many workers it can feed, on a busy machine too.
 - *merging*: shards of one sample each, of as many tensors as a ResNet-50 has, are merged in a random order; and files
-  of them are read and merged as `quantstats merge` does. The time for each shard tells whether the whole is linear.
+  of them are read and merged as `quantstats merge` does. The CPU time for each shard tells
+  whether the whole is linear.
 
     python -m benchmarks.calibration_scaling [--images 48] [--size 224] [--shards 10 100 1000]
 
@@ -106,19 +107,19 @@ def simulated_shards() -> Callable[[int], qs.CalibrationStatistics]:
 def merged_in_memory(
     shards: Iterable[qs.CalibrationStatistics],
 ) -> tuple[qs.CalibrationStatistics, float]:
-    """Merge one after the other; the result, and the seconds of the merges alone."""
+    """Merge one after the other; the result, and the seconds of CPU time of the merges alone."""
     iterator = iter(shards)
     merged, seconds = next(iterator), 0.0
     for shard in iterator:
-        start = time.perf_counter()
+        start = time.process_time()
         merged.merge(shard)
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
     return merged, seconds
 
 
 def cost_of_merging(console: Console, counts: list[int]) -> bool:
-    """Print the time of a merge by the number of shards; whether all orders give equal results."""
-    table = Table(title=f"Merging shards of {TENSORS} tensors, one sample each")
+    """Print the CPU time of a merge by the number of shards; whether all orders give equal results."""
+    table = Table(title=f"Merging shards of {TENSORS} tensors, one sample each; CPU time")
     for heading in ("shards", "in memory, s", "ms for each", "from files, s", "ms for each", "file written, s", "MB"):
         table.add_column(heading, justify="right")
     equal = True
@@ -130,12 +131,12 @@ def cost_of_merging(console: Console, counts: list[int]) -> bool:
                 shard_of(number).save(path)
             order = random.Random(count).sample(range(count), count)
             merged, in_memory = merged_in_memory(map(shard_of, order))
-            start = time.perf_counter()
+            start = time.process_time()
             read, _ = merged_in_memory(map(qs.CalibrationStatistics.load, paths))
-            from_files = time.perf_counter() - start
-            start = time.perf_counter()
+            from_files = time.process_time() - start
+            start = time.process_time()
             merged.save(paths[0])
-            written = time.perf_counter() - start
+            written = time.process_time() - start
             equal &= merged == read
             table.add_row(
                 str(count),

@@ -7,9 +7,9 @@ interface of `RangeEstimator`. Estimators that look at all values together keep 
 `tail_integral`. `predicted_error` tells from the same histogram what any quantizer will cost.
 
 `calibration` collects every statistic of many tensors in one pass; `derived_range` makes of them the range of any
-estimator, and `calibration_file` is their form on disk. `tensor_statistics` and `channel_means` hold what is kept of one
-tensor, in a `columnar_table` whose rows are where `table_memory` puts them; `non_finite` says what becomes of NaN and
-infinities. Nothing here knows of models.
+estimator, and `calibration_file` is their form on disk. `tensor_statistics` and `channel_means` hold what is kept of
+one tensor, in a `columnar_table` whose rows are where `table_memory` puts them; `non_finite` says what becomes of NaN
+and infinities. Nothing here knows of models.
 """
 
 from quantstats.statistics.bit_histogram import BitHistogram
