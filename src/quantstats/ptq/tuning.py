@@ -178,14 +178,15 @@ def _activation_estimators(settings: Settings) -> Iterator[Settings]:
 
 
 def _described(params: RangeEstimatorParameters) -> str:
-    if params.is_histogram:
-        return str(params.min.aggregator_type)
+    if params.is_histogram and params.min.aggregator_type is not None:
+        return params.min.aggregator_type.value
     return f"{_bound(params.min)} to {_bound(params.max)}"
 
 
 def _bound(params: StatisticsCollectorParameters) -> str:
+    words = [choice.value for choice in (params.aggregator_type, params.statistics_type) if choice is not None]
     probability = f" {params.quantile_outlier_prob:g}" if params.statistics_type is StatisticsType.QUANTILE else ""
-    return f"{params.aggregator_type} of {params.statistics_type}{probability}"
+    return " of ".join(words) + probability
 
 
 def _bias_corrections(settings: Settings) -> Iterator[Settings]:
