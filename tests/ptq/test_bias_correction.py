@@ -374,6 +374,23 @@ def test_mean_square_falls_by_the_square_of_the_mean(digits: Digits) -> None:
         before = after
 
 
+def test_biases_of_8_bits_would_undo_it(digits: Digits) -> None:
+    """The shifts are smaller than the steps of 8 bits: what is corrected needs the 32 bits that it has."""
+    corrected = correct_full(digits.adapter, digits.graph, digits.plan, digits.data).plan
+    coarse = {}
+    for name, bias in corrected.biases.items():
+        step = float(np.abs(bias).max()) / 127
+        coarse[name] = np.rint(bias / step) * step
+
+    def total(plan: QuantizationPlan) -> float:
+        found = errors_of(digits.adapter, plan, digits.data)
+        return sum(float(np.sum(found[name].mean ** 2)) / found[name].scale ** 2 for name in coarse)
+
+    exact, rounded, none = (total(p) for p in (corrected, corrected.with_biases(coarse), digits.plan))
+    assert exact < 0.001 * none
+    assert rounded > 0.1 * none
+
+
 def test_full_computes_every_operation_once(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the number of corrected operations: one run of each model a sample, and one to see sizes."""
     calls = recorded_calls(monkeypatch)
