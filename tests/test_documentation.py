@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/getting-started.md", "docs/statistics.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/getting-started.md", "docs/overflow.md", "docs/statistics.md"])
 def test_the_python_in_a_document_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(DIGITS / "digits_cnn.onnx", "model.onnx")

@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/getting-started.md",
     "docs/cli.md",
     "docs/onnx.md",
+    "docs/overflow.md",
     "docs/parameters.md",
     "docs/parity.md",
     "docs/performance.md",
@@ -159,7 +160,9 @@ PUBLIC = """
     quantstats.statistics.inspection: inspect_statistics inspect_tensor TensorInspection BoundInspection RangeOfFirst
     quantstats.statistics.what_if: what_if WhatIf Prediction PredictionSummary
     quantstats.statistics.comparison: compare_statistics Comparison RangePair Sides
-    quantstats: StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
+    quantstats.overflow: certify Certificate smallest_safe_scale Pairing PAIRINGS BlockPairs AnyPairs NoPairs LayerKind
+        find_pairing pair_limits saturating_conv simulate Simulation analyze OverflowReport LayerReport
+    quantstats: overflow StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
