@@ -339,7 +339,9 @@ def test_quantize_needs_data_or_statistics() -> None:
 def test_a_value_that_is_not_finite_names_tensor_and_sample() -> None:
     data = images(4)
     data[3][0, 0, 0, :2] = np.nan
-    with pytest.raises(qs.NonFiniteError, match=r"tensor 'image' has 2 NaN, 0 \+Inf and 0 -Inf among 192 .*in sample '13'"):
+    with pytest.raises(
+        qs.NonFiniteError, match=r"tensor 'image' has 2 NaN, 0 \+Inf and 0 -Inf among 192 .*in sample '13'"
+    ):
         collect(residual_network(), data, sample_ids=range(10, 20))
 
 
