@@ -6,6 +6,7 @@ Importing the package needs NumPy alone; a framework is imported when a model of
 """
 
 from quantstats import errors, kernels, overflow
+from quantstats._paths import get_cmake_dir, get_include, get_pkgconfig_dir
 from quantstats.advanced_parameters import (
     AdvancedAccuracyRestorerParameters,
     AdvancedBiasCorrectionParameters,
@@ -96,7 +97,10 @@ __all__ = [
     "UnsupportedModelError",
     "calibrate",
     "errors",
+    "get_cmake_dir",
+    "get_include",
     "get_num_threads",
+    "get_pkgconfig_dir",
     "kernels",
     "overflow",
     "quantize",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantstats import kernels
+from quantstats._arrays import as_array
 from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.column import Column
@@ -31,8 +32,14 @@ _COMMUTES_WITH_CLIPPING = (StatisticsType.MIN, StatisticsType.MAX, StatisticsTyp
 
 
 def as_sample(x: npt.ArrayLike) -> Array:
-    """`x` as an array of a floating-point dtype. Raises `DataError` for any other dtype."""
-    array = np.asarray(x)
+    """`x` as an array of a floating-point dtype, that shares its memory: see `as_array`.
+
+    Raises `DataError` for any other dtype, and for what does not share it.
+    """
+    try:
+        array = as_array(x)
+    except TypeError as error:
+        raise DataError(str(error)) from error
     if array.dtype not in (np.float32, np.float64, np.float16) and array.dtype.name != "bfloat16":
         raise DataError(
             f"statistics are taken of float32, float64, float16 or bfloat16 values, not of {array.dtype}; "
