@@ -1,4 +1,4 @@
-"""Searching the parameters of a quantization: preset, granularity of weights, range estimators, bias correction.
+"""Searching the parameters of a quantization: preset, range estimators, granularity of weights, bias correction.
 
 One parameter after the other takes the value with the best score, with those before it as found and those after it as
 given. Every plan is derived from the same statistics, so none of this calibrates. Of the many range estimators only
@@ -202,9 +202,10 @@ def _bias_corrections(settings: Settings) -> Iterator[Settings]:
 
 _PARAMETERS: tuple[tuple[Callable[[Settings], Iterator[Settings]], int], ...] = (
     (_presets, 2),
-    (_weight_granularities, 1),
     (_weight_estimators, 1),
     (_activation_estimators, _TRIED_ESTIMATORS),
+    # Behind the ranges of activations: noise of theirs can hide that of weights.
+    (_weight_granularities, 1),
     (_bias_corrections, 2),
 )
 
