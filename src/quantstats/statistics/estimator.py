@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,60 @@ class RangeEstimator:
         if not self._num_samples:
             raise DataError("a range needs at least one sample and none was collected; give calibration data")
         return distribution_range(self._histogram, self._params, quantizer)
+
+    def state(self) -> dict[str, Array]:
+        """All that was collected, as arrays for a file of another library; `restore` takes it in again.
+
+        :returns: ``num_samples``, and ``counts`` [65536] and ``extrema`` [2] of the histogram of all values, or a
+            float32 (float64 for float64 samples) array ``rows`` [samples, columns, ...] of the reduced samples.
+        :raises DataError: the reduced samples differ in shape.
+        """
+        state = {"num_samples": np.array(self._num_samples, np.int64)}
+        if self._histogram is not None:
+            state["counts"] = self._histogram.counts.astype(np.int64)
+            state["extrema"] = np.array([self._histogram.minimum, self._histogram.maximum])
+        elif self._num_samples:
+            columns = [self._table.values(column) for column in self._table.columns]
+            if len({value.shape for value in columns[0]}) > 1:
+                raise DataError("samples of different shapes have no common array; pickle the estimator instead")
+            state["rows"] = np.stack([np.stack(values) for values in columns], axis=1)
+        return state
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take in what `state` gave of an estimator with the same settings, in place of what was collected.
+
+        :raises DataError: the state is incomplete or that of an estimator with other settings.
+        """
+        needed = ["num_samples"] if self._histogram is None else ["num_samples", "counts", "extrema"]
+        missing = [name for name in needed if name not in state]
+        num_samples = 0 if missing else int(state["num_samples"])
+        if self._histogram is None and num_samples and "rows" not in state:
+            missing.append("rows")
+        if missing:
+            raise DataError(f"the state has no {missing[0]!r}; it is of another kind of estimator than {self!r}")
+        twin = RangeEstimator(
+            self._params,
+            reduction_axes=self._reduction_axes,
+            aggregation_axes=self._aggregation_axes,
+            symmetric=self._symmetric,
+        )
+        if twin._histogram is not None:
+            if state["counts"].shape != twin._histogram.counts.shape:
+                raise DataError(f"counts have shape {state['counts'].shape} instead of (65536,); the state is damaged")
+            twin._histogram.counts[:] = state["counts"]
+            twin._histogram.minimum, twin._histogram.maximum = (float(value) for value in state["extrema"])
+        elif num_samples:
+            rows = state["rows"]
+            if rows.shape[:2] != (num_samples, len(twin._table.columns)):
+                raise DataError(
+                    f"rows have shape {rows.shape}, not ({num_samples}, {len(twin._table.columns)}, ...); the state is "
+                    f"of another estimator than {self!r}"
+                )
+            for row in rows:
+                twin._table.append(list(row))
+            twin._reduced_shape = rows.shape[2:]
+        twin._num_samples = num_samples
+        self.__dict__.update(twin.__dict__)
 
     def _settings(self) -> tuple[RangeEstimatorParameters, tuple[int, ...] | None, tuple[int, ...], bool]:
         return self._params, self._reduction_axes, self._aggregation_axes, self._symmetric
