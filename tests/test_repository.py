@@ -18,6 +18,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/accuracy-control.md",
     "docs/bias-correction.md",
+    "docs/c-api.md",
     "docs/getting-started.md",
     "docs/cli.md",
     "docs/onnx.md",
@@ -155,6 +156,7 @@ PUBLIC = """
     quantstats.parameters: QuantizationMode QuantizationPreset TargetDevice ModelType DropType IgnoredScope
     quantstats.kernels: min_max abs_max mean median quantile abs_quantile mean_no_outliers median_no_outliers summarize
         Summary histogram quantize_linear dequantize_linear fake_quantize saturating_matmul
+    quantstats.streaming: RunningRange RunningMean RunningHistogram
     quantstats.errors: QuantizationError ModelError DataError NonFiniteError IgnoredScopeError NothingToQuantizeError
         ParameterError UnsupportedModelError
     quantstats.statistics.inspection: inspect_statistics inspect_tensor TensorInspection BoundInspection RangeOfFirst
@@ -167,6 +169,7 @@ PUBLIC = """
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
         TargetDevice ModelType DropType IgnoredScope RangeEstimator QuantizerConfig quantizer_from_range quantize
         Dataset QuantizationError show_config set_num_threads get_num_threads calibrate
+        get_include get_cmake_dir get_pkgconfig_dir
         CalibrationStatistics DerivedRange NonFinitePolicy RestoreMode quantize_with_accuracy_control restore_accuracy
         AccuracyControlResult AccuracyControlReport
 """
