@@ -5,7 +5,10 @@
 Importing the package needs NumPy alone; a framework is imported when a model of that framework comes in.
 """
 
-from quantstats import errors, kernels, overflow
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from quantstats import errors, kernels
 from quantstats._paths import get_cmake_dir, get_include, get_pkgconfig_dir
 from quantstats.advanced_parameters import (
     AdvancedAccuracyRestorerParameters,
@@ -35,16 +38,6 @@ from quantstats.parameters import (
     Subgraph,
     TargetDevice,
 )
-from quantstats.ptq.accuracy_control import (
-    AccuracyControlReport,
-    AccuracyControlResult,
-    quantize_with_accuracy_control,
-    restore_accuracy,
-)
-from quantstats.ptq.collection import calibrate
-from quantstats.ptq.dataset import Dataset
-from quantstats.ptq.quantize import quantize
-from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
 from quantstats.range_estimator import (
     AggregatorType,
     RangeEstimatorParameters,
@@ -52,10 +45,23 @@ from quantstats.range_estimator import (
     StatisticsCollectorParameters,
     StatisticsType,
 )
-from quantstats.statistics.calibration import CalibrationStatistics
-from quantstats.statistics.derived_range import DerivedRange
-from quantstats.statistics.estimator import RangeEstimator
-from quantstats.statistics.non_finite import NonFinitePolicy
+
+if TYPE_CHECKING:
+    from quantstats import overflow
+    from quantstats.ptq.accuracy_control import (
+        AccuracyControlReport,
+        AccuracyControlResult,
+        quantize_with_accuracy_control,
+        restore_accuracy,
+    )
+    from quantstats.ptq.collection import calibrate
+    from quantstats.ptq.dataset import Dataset
+    from quantstats.ptq.quantize import quantize
+    from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
+    from quantstats.statistics.calibration import CalibrationStatistics
+    from quantstats.statistics.derived_range import DerivedRange
+    from quantstats.statistics.estimator import RangeEstimator
+    from quantstats.statistics.non_finite import NonFinitePolicy
 
 __version__ = "0.1.0"
 
@@ -110,3 +116,36 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+# Where the names are that take more than parameters and kernels. Each is imported when it is first asked for, so that
+# a program which only reads arrays does not wait for the driver.
+_LAZY = {
+    "AccuracyControlReport": "quantstats.ptq.accuracy_control",
+    "AccuracyControlResult": "quantstats.ptq.accuracy_control",
+    "CalibrationStatistics": "quantstats.statistics.calibration",
+    "Dataset": "quantstats.ptq.dataset",
+    "DerivedRange": "quantstats.statistics.derived_range",
+    "NonFinitePolicy": "quantstats.statistics.non_finite",
+    "Quantizer": "quantstats.quantizer",
+    "QuantizerConfig": "quantstats.quantizer",
+    "RangeEstimator": "quantstats.statistics.estimator",
+    "calibrate": "quantstats.ptq.collection",
+    "quantize": "quantstats.ptq.quantize",
+    "quantize_with_accuracy_control": "quantstats.ptq.accuracy_control",
+    "quantizer_from_range": "quantstats.quantizer",
+    "restore_accuracy": "quantstats.ptq.accuracy_control",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "overflow":
+        return importlib.import_module("quantstats.overflow")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
