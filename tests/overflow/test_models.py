@@ -140,6 +140,41 @@ def test_unsigned_weights_are_safe() -> None:
     assert simulate(model, data).saturated == 0
 
 
+@pytest.mark.parametrize("pairing", ["any", "adjacent"])
+def test_weights_of_every_form(pairing: str) -> None:
+    """Transposed convolutions, a stack of matrices, a constant on the left, a weight with two readers, a vector."""
+    b = ModelBuilder(seed=3)
+    x = b.op("ConvTranspose", b.input("x", 2, 4, 6, 6), b.noise(4, 6, 3, 3), name="transposed")
+    x = b.op("Relu", b.op("ConvTranspose", x, b.noise(6, 2, 3, 3), group=2, name="transposed in groups"))
+    x = b.op("Reshape", x, b.constant(np.array([2, 4, 100])))
+    x = b.op("MatMul", x, b.noise(2, 100, 20), name="stack")
+    x = b.op("MatMul", b.noise(8, 4), x, name="left")
+    shared = b.noise(20, 20)
+    x = b.op("Relu", b.op("MatMul", x, shared, name="first"))
+    x = b.op("MatMul", x, shared, name="second")
+    b.output(b.op("MatMul", x, b.noise(20), name="vector", out="y"))
+    rng = np.random.default_rng(4)
+    data = [{"x": rng.uniform(0, 1, (2, 4, 6, 6)).astype(np.float32)} for _ in range(3)]
+    found = {}
+    for fix in (qs.OverflowFix.AUTO, FULL):
+        advanced = qs.AdvancedQuantizationParameters(overflow_fix=fix, overflow_pairing=pairing)
+        model = qs.quantize(b.build(), data, advanced_parameters=advanced, progress=False)
+        report = analyze(model, pairing=pairing)
+        found[fix] = {layer.name: layer.safe for layer in report.layers}
+        assert [layer.outputs for layer in report.layers] == [6, 2, 40, 0, 20, 20, 1]
+    assert all(found[qs.OverflowFix.AUTO].values())
+    # Unsigned on both sides, as onnxruntime wants a constant left operand.
+    assert [name for name, safe in found[FULL].items() if safe] == ["left"]
+    model = qs.quantize(
+        b.build(),
+        data,
+        advanced_parameters=qs.AdvancedQuantizationParameters(overflow_fix=qs.OverflowFix.AUTO),
+        progress=False,
+    )
+    simulated = saturating(model).run(data[0])["y"]
+    np.testing.assert_allclose(simulated, run(model, data[0]), rtol=0, atol=1e-5 * float(np.abs(simulated).max()))
+
+
 def test_reports_are_plain_data(models: dict[str, onnx.ModelProto]) -> None:
     report = analyze(models["QDQ"])
     document = report.to_dict()
