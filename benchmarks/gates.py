@@ -251,6 +251,11 @@ ROWS: tuple[Row, ...] = (
         (Gate(Kind.TIME, gate=250e-9, goal=110e-9), speed("numpy min+max", 6.0)),
     ),
     Row(
+        "running_update",
+        "one value for a running statistic, called from Python",
+        (Gate(Kind.TIME, gate=30e-9, goal=20e-9),),
+    ),
+    Row(
         "threads_l2",
         "two threads against one, 1 MB",
         (speed("one thread", 1.4),),

@@ -98,7 +98,37 @@ def through_public_quantize(environment: Environment) -> Setup:
     return Setup(contenders, [], a.nbytes, checks)
 
 
+def of_running_statistic(name: str, environment: Environment) -> Setup:
+    """`update(value)` of a class of `quantstats.streaming`, which knows no instruction sets."""
+    from quantstats import streaming
+
+    running = getattr(streaming, name)()
+    update = running.update
+
+    def block(repetitions: int, clock: Clock) -> int:
+        start = clock()
+        for _ in repeat(None, repetitions):
+            update(1.25)
+        return clock() - start
+
+    def check(_: Any) -> None:
+        fresh = getattr(streaming, name)()
+        for value in (1.0, 2.0, 6.0):
+            fresh.update(value)
+        found = fresh.mean if name == "RunningMean" else (fresh.minimum, fresh.maximum)
+        assert found == (3.0 if name == "RunningMean" else (1.0, 6.0))
+        assert fresh.count == 3
+
+    isas = list(environment.targets)
+    contenders = [Contender("ours", partial(update, 1.25), isa, block=block) for isa in isas]
+    return Setup(contenders, [], 8, {isa: partial(check, None) for isa in isas})
+
+
 CASES = (
     Case("small_call", "calls", "min_max", through_public_function, (speed("torch.aminmax"),)),
     Case("", "calls", "quantize_linear, 10 elements, out=", through_public_quantize, (Gate(Kind.TIME),)),
+    *(
+        Case("running_update", "calls", f"{name}.update", partial(of_running_statistic, name))
+        for name in ("RunningRange", "RunningMean", "RunningHistogram")
+    ),
 )

@@ -74,7 +74,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(*pip, "--python", new, "install", "--no-deps", *folder.glob("*.whl"))
     site = Path(run(new, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").strip())
     # A path in a .pth file comes last, and .pth files of its own -- those of editable installations -- do not count.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("platlib"))
+    (site / "dependencies.pth").write_text(str(Path(np.__file__).parents[1]))
     return new
 
 
