@@ -1,9 +1,11 @@
 """Array in, array out: the kernels as plain functions.
 
-Arrays are float32, float64, float16 or bfloat16 (``ml_dtypes``), of any shape and any strides; 16-bit floats are
-converted in registers. Results are float64 for float64 input and float32 for the others, which is exact for order
-statistics. They do not depend on the instruction set in use. With ``axis=None`` and without ``keepdims`` a result is a
-NumPy scalar.
+Arrays are float32, float64, float16 or bfloat16, of any shape and any strides; 16-bit floats are converted in
+registers. They may be NumPy's or anything that has DLPack (torch, jax, onnxruntime's OrtValue), the buffer protocol or
+``__array_interface__``, and are read in place, as an ``out`` is written in place; nothing is copied.
+
+Results are float64 for float64 input and float32 for the others, which is exact for order statistics. They do not
+depend on the instruction set in use. With ``axis=None`` and without ``keepdims`` a result is a NumPy scalar.
 
 What is common to all functions:
 
@@ -15,8 +17,9 @@ nan_policy
     ``"raise"`` (ValueError that tells the number of NaN), ``"ignore"`` (leave NaN out; NaN where nothing is left) or
     ``"propagate"`` (NaN for every slice that holds one). Infinities are ordinary values.
 
-Errors: TypeError for an array of another dtype, ``numpy.exceptions.AxisError`` for an axis out of range, ValueError for
-a repeated axis and for a reduction over no elements.
+Errors: TypeError for an array of another dtype, on another device than the CPU, or not shared by its owner (a torch
+tensor that requires gradients: pass ``x.detach()``), ``numpy.exceptions.AxisError`` for an axis out of range,
+ValueError for a repeated axis and for a reduction over no elements.
 """
 
 from __future__ import annotations
