@@ -1,9 +1,10 @@
 """Time of an observer's calls and of its scale: quantstats against torch.ao, in one run with shuffled order.
 
-Each observer is called with activations, as often as calibration has batches, and then gives scale and zero point, on
-one thread. The batches are eight different ones, over and over. Times are medians over the rounds; an observer that torch has too is compared with it, the others with torch's HistogramObserver.
+Each observer is called as often as calibration has batches, and then gives scale and zero point, on one thread. The
+batches are eight different ones, over and over. Times are medians over the rounds; an observer that torch has too is
+compared with it, the others with torch's HistogramObserver.
 
-    python -m benchmarks.torch_observers [--rounds 5] [--calls 32]
+    python -m benchmarks.torch_observers [--rounds 5] [--calls 100]
 
 Exit status 1 if a HistogramObserver of quantstats is not five times as fast as torch's.
 """
@@ -60,7 +61,7 @@ def main() -> int:
     """Measure, print a table for each shape, and compare with the goal."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=32)
+    parser.add_argument("--calls", type=int, default=100)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     qs.set_num_threads(1)

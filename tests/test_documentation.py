@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/getting-started.md", "docs/overflow.md", "docs/statistics.md"])
+DOCUMENTS = [
+    "README.md",
+    "docs/getting-started.md",
+    "docs/integrations.md",
+    "docs/overflow.md",
+    "docs/statistics.md",
+]
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:.*reduce_range")
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_python_in_a_document_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(DIGITS / "digits_cnn.onnx", "model.onnx")
