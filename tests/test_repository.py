@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/c-api.md",
     "docs/getting-started.md",
     "docs/cli.md",
+    "docs/integrations.md",
     "docs/onnx.md",
     "docs/overflow.md",
     "docs/parameters.md",
@@ -164,6 +165,9 @@ PUBLIC = """
     quantstats.statistics.comparison: compare_statistics Comparison RangePair Sides
     quantstats.overflow: certify Certificate smallest_safe_scale Pairing PAIRINGS BlockPairs AnyPairs NoPairs LayerKind
         find_pairing pair_limits saturating_conv simulate Simulation analyze OverflowReport LayerReport
+    quantstats.integrations.nncf: accelerate enable disable is_enabled SUPPORTED_VERSIONS
+    quantstats.integrations.torch: RangeObserver MinMaxObserver QuantileObserver PercentileObserver MSEObserver
+        HistogramObserver EntropyObserver AutoObserver
     quantstats: overflow StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
         RangeEstimatorParametersSet OverflowFix QuantizationParameters AdvancedBiasCorrectionParameters
         AdvancedQuantizationParameters AdvancedAccuracyRestorerParameters QuantizationMode QuantizationPreset
