@@ -185,6 +185,21 @@ PAIRINGS: Mapping[str, Pairing] = MappingProxyType(
                 "Neighbours along the reduction axis of a matrix; of a convolution, neighbours among the weights "
                 "[inputs, kernel height, kernel width] of an output in C order. Transposed convolutions: any.",
             ),
+            Pairing(
+                "onnxruntime",
+                {
+                    LayerKind.MATMUL: BlockPairs(),
+                    LayerKind.CONVOLUTION: BlockPairs(order=("spatial", "channel")),
+                    LayerKind.GROUPED_CONVOLUTION: BlockPairs(order=("spatial", "channel")),
+                    LayerKind.DEPTHWISE_CONVOLUTION: NoPairs(),
+                    LayerKind.TRANSPOSED_CONVOLUTION: NoPairs(),
+                },
+                "The kernels for uint8 activations and int8 weights that onnxruntime's CPU provider has for AVX2 and "
+                "for AVX-512 without VNNI, found by probing 1.31 with single pairs of weights. Convolutions run on "
+                "images with the channels last: neighbours among the weights [kernel height, kernel width, inputs] of "
+                "an output, also across kernel positions. Depthwise convolutions are added up in 32 bits, transposed "
+                "ones computed in floating point. Its kernels for int8 activations, and ConvInteger, never saturate.",
+            ),
         )
     }
 )
