@@ -175,13 +175,11 @@ CASES = {
         attention,
         {"tokens": (1, 6)},
         only_theirs=frozenset({"embedded", "projected"}),
-        other_weights=frozenset({"table"}),
     ),
     "attention as a transformer": Case(
         attention,
         {"tokens": (1, 6)},
         options={"model_type": ModelType.TRANSFORMER},
-        other_weights=frozenset({"table"}),
     ),
     "transposed": Case(transposed, CHANNELS),
     "digits": Case(

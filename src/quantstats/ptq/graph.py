@@ -23,6 +23,8 @@ class OperationKind(enum.Enum):
     :param ELEMENTWISE: Addition or multiplication of two activations for which runtimes have integer kernels.
     :param POOLING: A pooling that computes (average); a maximum pooling only moves data.
     :param CONCAT: Concatenation of activations.
+    :param EMBEDDING: A lookup: slices of a constant weight, by indices. It computes nothing; its weight is stored as
+        integers, and what is looked up becomes floating point.
     :param MOVE: Only moves data (reshape, transpose, maximum pooling, ...): values of the output are values of the
         first input, so a quantizer passes through.
     :param ACTIVATION: A clamp (Relu, Clip) that belongs to the operation that produces its input.
@@ -36,6 +38,7 @@ class OperationKind(enum.Enum):
     ELEMENTWISE = "elementwise"
     POOLING = "pooling"
     CONCAT = "concat"
+    EMBEDDING = "embedding"
     MOVE = "move"
     ACTIVATION = "activation"
     SOFTMAX = "softmax"

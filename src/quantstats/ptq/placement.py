@@ -107,6 +107,7 @@ class _Placement:
         self._reasons: dict[str, str] = {}
         self.quantized: set[str] = set()
         self._choose_leaders()
+        self.embeddings = frozenset(operation.name for operation in graph if self._has_integer_table(operation))
         self.owner = self._find_owners()
         self._choose_followers()
         self.integer_ports = frozenset(
@@ -145,6 +146,15 @@ class _Placement:
                         self.quantized.discard(operation.name)
                         self._reasons[operation.name] = reason
                         dropped = True
+
+    def _has_integer_table(self, operation: Operation) -> bool:
+        """Whether this looks up a table that is stored as integers. What it gives is in floating point all the same."""
+        return (
+            operation.kind is OperationKind.EMBEDDING
+            and operation.name not in self.ignored
+            and operation.weight is not None
+            and self._is_float(operation.weight.tensor)
+        )
 
     def _is_possible(self, operation: Operation) -> bool:
         """Whether nothing forbids an integer kernel; the reason is noted otherwise."""
@@ -437,6 +447,8 @@ class _Placement:
             if operation.weight is not None:
                 return Decision(True, "integer weight and activations")
             return Decision(True, "integer operands")
+        if name in self.embeddings:
+            return Decision(True, "integer table, looked up and then dequantized")
         if name in self._reasons:
             return Decision(False, self._reasons[name])
         if name in self.ignored:
@@ -490,7 +502,7 @@ def _weight_quantizers(
 ) -> Iterator[WeightQuantizer]:
     readers: dict[tuple[str, int | None], list[Port]] = {}
     for operation in graph:
-        if operation.weight is not None and operation.kind in _LEADERS and operation.name in placement.quantized:
+        if operation.weight is not None and operation.name in placement.quantized | placement.embeddings:
             axis = operation.weight.channel_axis if schemes.weights.per_channel else None
             readers.setdefault((operation.weight.tensor, axis), []).append(
                 Port(operation.name, operation.weight.operand)
@@ -502,10 +514,21 @@ def _weight_quantizers(
     }
     for (tensor, axis), ports in readers.items():
         config = dataclasses.replace(schemes.weights, per_channel=axis is not None)
-        yield WeightQuantizer(tensor, tuple(ports), config, axis, (tensor, axis) in halved, pairing=pairing)
+        # Nothing is multiplied by a table that is only looked up.
+        multiplied = any(port.operation in placement.quantized for port in ports)
+        yield WeightQuantizer(
+            tensor,
+            tuple(ports),
+            config,
+            axis,
+            (tensor, axis) in halved,
+            pairing=pairing if multiplied else None,
+        )
 
 
 def _is_half_range(graph: QuantizationGraph, operation: Operation, overflow_fix: OverflowFix) -> bool:
+    if operation.kind not in _LEADERS:
+        return False
     if overflow_fix is OverflowFix.ENABLE:
         return True
     if overflow_fix is not OverflowFix.FIRST_LAYER or operation.kind not in _CONVOLUTIONS:

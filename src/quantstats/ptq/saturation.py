@@ -56,13 +56,15 @@ def largest_unsigned_level(quantizer: Quantizer) -> int | None:
 def products(
     weight: WeightQuantizer, rank: int, graph: QuantizationGraph, activations: Mapping[Port, Quantizer]
 ) -> Iterator[Product]:
-    """Every operation that multiplies a weight.
+    """Every operation that multiplies a weight; a lookup does not.
 
     :param rank: number of axes of the weight.
     :param activations: quantizer by the operand that reads its tensor.
     """
     for port in weight.readers:
         operation = graph.operation(port.operation)
+        if operation.kind is OperationKind.EMBEDDING:
+            continue
         others = [Port(operation.name, operand) for operand in operation.activations if operand != port.operand]
         levels = [largest_unsigned_level(activations[other]) if other in activations else 255 for other in others]
         known = [level for level in levels if level is not None]

@@ -4,6 +4,8 @@ A quantized tensor is followed by the pair, and its readers read the dequantized
 DequantizeLinear, operation, QuantizeLinear by one integer kernel. What that asks for decides the details here:
 
 - activations are uint8 (see :func:`~quantstats.adapters.onnx.levels.stored_levels`);
+- what is looked up in a table of integers is dequantized behind the lookup: onnxruntime would dequantize a whole table
+  at every call;
 - weights are integer constants of 8 or 16 bits, or of 4 where at most as many are asked for and the opset has them
   (onnxruntime computes with those in floating point); the bias of a convolution or Gemm is int32 in units of input
   scale times weight scale;
@@ -30,7 +32,7 @@ from quantstats.adapters.onnx.decomposed import is_constant
 from quantstats.adapters.onnx.levels import CONTRIB_DOMAIN, StoredLevels, quantize_constant, stored_levels
 from quantstats.adapters.onnx.loading import in_memory_tensor, initializers
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
-from quantstats.adapters.onnx.operators import OPERATORS
+from quantstats.adapters.onnx.operators import OPERATORS, int_attribute
 from quantstats.adapters.onnx.subgraphs import captured_tensors, replace_captured
 from quantstats.errors import ParameterError
 from quantstats.ptq.graph import Port
@@ -105,12 +107,75 @@ class _Emission:
         for port in weight.readers:
             unsigned = self._node(port).op_type == "MatMul" and port.operand == 0
             by_side.setdefault(unsigned, []).append(port)
+        # Gather has no 4-bit types.
+        four_bits = self._four_bit_types and not any(map(self._is_lookup, weight.readers))
         for unsigned, readers in by_side.items():
-            stored = stored_levels(quantizer, unsigned=unsigned, opset=self._opset, four_bits=self._four_bit_types)
+            stored = stored_levels(quantizer, unsigned=unsigned, opset=self._opset, four_bits=four_bits)
             levels = self._constant(f"{weight.tensor}_quantized", quantize_constant(quantizer, stored, array))
             pair = self._pair(weight.tensor, stored)
-            dequantized = self._dequantize(weight.tensor, levels, pair, before=self._node(readers[0]))
-            self._rewire(readers, weight.tensor, dequantized, stored)
+            multiplying = [port for port in readers if not self._is_lookup(port)]
+            if multiplying:
+                dequantized = self._dequantize(weight.tensor, levels, pair, before=self._node(multiplying[0]))
+                self._rewire(multiplying, weight.tensor, dequantized, stored)
+            for port in readers:
+                if self._is_lookup(port):
+                    self._rewire([port], weight.tensor, levels, stored)
+                    self._dequantize_looked_up(self._node(port), pair)
+
+    def _is_lookup(self, port: Port) -> bool:
+        return self._node(port).op_type == "Gather"
+
+    def _dequantize_looked_up(self, node: ir.Node, pair: _Pair) -> None:
+        """Dequantize what a Gather of levels gives, to the bits that a Gather of the dequantized table gives."""
+        looked_up, stored = node.outputs[0], pair.stored
+        table = node.inputs[0]
+        assert table is not None
+        assert table.shape is not None
+        name = looked_up.name or ""
+        uses = tuple(looked_up.uses())
+        # A new type, not another dtype in the old one: a clone shares that with its original.
+        looked_up.name, looked_up.type = self._tensor_names.unique(f"{name}_levels"), ir.TensorType(stored.dtype)
+        rank = table.shape.rank()
+        axis = int_attribute(node, "axis", 0) % rank
+        if stored.axis == axis:
+            result = self._scaled_by_row(node, pair, name, rank)
+        else:
+            result = self._dequantize(name, looked_up, pair, after=looked_up)
+        for use in uses:
+            use.node.replace_input_with(use.idx, result)
+        for index, output in enumerate(self._graph.outputs):
+            if output is looked_up:
+                self._graph.outputs[index] = result
+        result.name, result.shape = name, looked_up.shape
+        self._values[name] = result
+        self._captured = {name: captured_tensors(node) for name, node in self._nodes.items()}
+
+    def _scaled_by_row(self, node: ir.Node, pair: _Pair, name: str, rank: int) -> ir.Value:
+        """Levels of rows times the scales of those rows, looked up alike: DequantizeLinear has one axis of scales only.
+
+        A difference of levels is exact in float32, so the only rounding is that of DequantizeLinear, in the product.
+        """
+        stored, indices = pair.stored, node.inputs[1]
+        assert indices is not None
+
+        def by_row(of: str, numbers: NDArray[np.generic]) -> ir.Value:
+            column = self._constant(f"{name}_{of}", numbers.astype(np.float32).reshape(-1, *(1,) * (rank - 1)))
+            gather = ir.node(
+                "Gather", [column, indices], {"axis": 0}, name=self._node_names.unique(f"{name}_{of}_of_row")
+            )
+            return self._append(gather, f"{name}_{of}_of_row", ir.DataType.FLOAT, None, after=result)
+
+        def combined(op_type: str, other: ir.Value) -> ir.Value:
+            combining = ir.node(op_type, [result, other], name=self._node_names.unique(f"{name}_{op_type}"))
+            return self._append(combining, f"{name}_{op_type}", ir.DataType.FLOAT, None, after=other)
+
+        cast = ir.node(
+            "Cast", [node.outputs[0]], {"to": ir.DataType.FLOAT}, name=self._node_names.unique(f"{name}_Cast")
+        )
+        result = self._append(cast, f"{name}_Cast", ir.DataType.FLOAT, None, after=node.outputs[0])
+        if stored.zero_point.any():
+            result = combined("Sub", by_row("zero_point", stored.zero_point))
+        return combined("Mul", by_row("scale", stored.scale))
 
     # Activations
 

@@ -70,6 +70,8 @@ def _describe(node: ir.Node, operator: Operator) -> _Description | None:
 
     if operator.kind in _WITH_WEIGHT:
         return _with_weight(node, operator, constants, activations)
+    if node.op_type == "Gather" and constants:
+        return _embedding(node)
     if not activations or (constants and operator.kind not in _WITH_CONSTANTS):
         return None
     if operator.kind is OperationKind.ELEMENTWISE and is_step_of_function(node):
@@ -79,6 +81,14 @@ def _describe(node: ir.Node, operator: Operator) -> _Description | None:
     ):
         return None
     return operator.kind, None, None, activations
+
+
+def _embedding(node: ir.Node) -> _Description | None:
+    table = node.inputs[0]
+    # A scale for every row is no smaller than rows of one number.
+    if table is None or table.const_value is None or len(table.const_value.shape) < 2:
+        return None
+    return OperationKind.EMBEDDING, Weight(tensor=_name(table), operand=0, channel_axis=0), None, ()
 
 
 def _with_weight(
