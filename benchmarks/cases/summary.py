@@ -29,7 +29,7 @@ def summary(count: int, q: tuple[float, ...]) -> Callable[[Environment], Setup]:
             return values
 
         def fused(target: Any) -> Callable[[], Any]:
-            return partial(target.summarize, x, None, q, False, "raise")
+            return partial(target.summarize, x, None, q, False, "raise", None)
 
         def check(target: Any) -> None:
             found = fused(target)()

@@ -22,7 +22,15 @@ struct ReduceOutput {
   int64_t* nan;
   int64_t* pos_inf;
   int64_t* neg_inf;
+  // Counters of the bit histogram, kBitCounterWords for each worker, to be filled in the same read: by reduce_all and
+  // by the select family, where the plan is reduced along runs (reads_along_runs()). Null: none.
+  uint32_t* counters = nullptr;
 };
+
+// The counters of a worker are two sub-histograms, each of 65,536 counters, one for NaN, and padding; see
+// counters.inl.h. The counter of a bin is the sum of both. They hold 2^32 - 1 elements.
+constexpr int64_t kBitCounterStride = 65571;
+constexpr int64_t kBitCounterWords = 2 * kBitCounterStride;
 
 // Scratch memory of every kernel of the reduce family; 64-byte aligned.
 constexpr size_t kReduceScratchBytes = 512 * 1024;
@@ -133,6 +141,6 @@ constexpr size_t kQuantileScratchBytes = 1792 * 1024;
 constexpr int kQuantileScratchPercent = 6;
 
 // Scratch memory of every kernel of the columns family; 64-byte aligned.
-constexpr size_t kColumnsScratchBytes = 1088 * 1024;
+constexpr size_t kColumnsScratchBytes = 992 * 1024;
 
 }  // namespace qs

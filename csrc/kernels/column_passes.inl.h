@@ -9,7 +9,7 @@
 namespace {
 
 // Scratch memory in which a tile, or what is kept of it, is sorted; and the rows that fit.
-constexpr size_t kSortBytes = size_t{1} << 20;
+constexpr size_t kSortBytes = size_t{960} << 10;
 template <class T>
 constexpr int kSortRows = static_cast<int>(kSortBytes / (kTileColumns * sizeof(T)));
 constexpr int kTail = 4;  // smallest and greatest values that one read keeps

@@ -67,9 +67,9 @@ constexpr int64_t kLongRun = 256;  // elements of a run that is cut into blocks 
 //   BlockReader<E> reader(plan, plan.data + kept_offset, buffer);   // buffer: kBlock + kBlockPad elements
 //   while (reader.next()) use(reader.data, reader.size);
 // A long contiguous run of a type that needs no conversion is read in place.
-template <class E>
+// With T = E, elements of 16 bits stay as they are.
+template <class E, class T = Element<E>>
 struct BlockReader {
-  using T = Element<E>;
   const T* data = nullptr;
   int64_t size = 0;
 
@@ -92,7 +92,7 @@ struct BlockReader {
       if (in_place) {
         data = reinterpret_cast<const T*>(p);
       } else {
-        convert_run<E>(buffer_, p, stride_, size);
+        take_run(buffer_, p, size);
       }
       advance(size);
       return true;
@@ -101,7 +101,7 @@ struct BlockReader {
     while (!done_ && size < kBlock) {
       const int64_t room = kBlock - size;
       const int64_t n = run_ - at_ < room ? run_ - at_ : room;
-      convert_run<E>(buffer_ + size, base_ + outer_.in + at_ * stride_, stride_, n);
+      take_run(buffer_ + size, base_ + outer_.in + at_ * stride_, n);
       size += n;
       advance(n);
     }
@@ -109,6 +109,17 @@ struct BlockReader {
   }
 
  private:
+  void take_run(T* to, const char* from, int64_t n) const {
+    if constexpr (sizeof(T) == sizeof(uint16_t)) {
+      if (stride_ == static_cast<int64_t>(sizeof(E))) {
+        __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(E));
+      } else {
+        gather(to, from, stride_, n);
+      }
+    } else {
+      convert_run<E>(to, from, stride_, n);
+    }
+  }
   void advance(int64_t n) {
     at_ += n;
     if (at_ == run_) {

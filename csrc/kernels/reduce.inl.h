@@ -101,15 +101,53 @@ void reduce_run(const char* p, int64_t n, int64_t stride, State<Element<E>>& s, 
   }
 }
 
+constexpr int64_t kInterleaved = 1024;  // outputs whose runs are read in turn
+
+// Rows of several runs, where the runs of other rows lie between them, as those of the channels of NCHW: the runs of
+// neighbouring rows are read in the order of memory. A row adds up its runs in the same order as by itself.
+template <unsigned want, class E>
+void reduce_interleaved_rows(const Plan& plan, const ReduceOutput& out, void* scratch) {
+  using T = Element<E>;
+  static_assert((kBlock + kBlockPad) * sizeof(T) + kInterleaved * sizeof(State<T>) <= kReduceScratchBytes,
+                "raise kReduceScratchBytes");
+  E* const buffer = static_cast<E*>(scratch);
+  auto* const states = reinterpret_cast<State<T>*>(static_cast<T*>(scratch) + kBlock + kBlockPad);
+  const Axis run = plan.reduced[0], rows = plan.kept[0];
+  Odometer kept(plan.kept + 1, plan.n_kept - 1);
+  do {
+    for (int64_t begin = 0; begin < rows.size; begin += kInterleaved) {
+      const int64_t n = rows.size - begin < kInterleaved ? rows.size - begin : kInterleaved;
+      for (int64_t i = 0; i < n; ++i) {
+        states[i] = {};
+        states[i].counters = out.counters;
+      }
+      const char* const base = plan.data + kept.in + begin * rows.stride;
+      Odometer outer(plan.reduced + 1, plan.n_reduced - 1);
+      do {
+        for (int64_t i = 0; i < n; ++i) {
+          reduce_run<want>(base + outer.in + i * rows.stride, run.size, run.stride, states[i], buffer);
+        }
+      } while (outer.next());
+      for (int64_t i = 0; i < n; ++i) {
+        write_result(out, plan.out_offset + kept.out + (begin + i) * rows.out, states[i], plan.count);
+      }
+    }
+  } while (kept.next());
+}
+
 template <unsigned want, class E>
 void reduce_rows(const Plan& plan, const ReduceOutput& out, void* buffer) {
   const int64_t n = plan.n_reduced ? plan.reduced[0].size : 1;
   const int64_t stride = plan.n_reduced ? plan.reduced[0].stride : static_cast<int64_t>(sizeof(E));
   const int n_outer = plan.n_reduced ? plan.n_reduced - 1 : 0;
   const bool packs = n < kLongRun && n_outer > 0;
+  if (!packs && n_outer > 0 && plan.n_kept > 0 && plan.kept[0].stride < plan.reduced[1].stride) {
+    return reduce_interleaved_rows<want, E>(plan, out, buffer);
+  }
   Odometer kept(plan.kept, plan.n_kept);
   do {
     State<Element<E>> s;
+    s.counters = out.counters;
     if (packs) {
       BlockReader<E> reader(plan, plan.data + kept.in, static_cast<Element<E>*>(buffer));
       while (reader.next()) reduce_block<want>(reader.data, reader.size, s);

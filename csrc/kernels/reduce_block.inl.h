@@ -8,7 +8,7 @@
 // extremum is infinite is read a second time, from cache, to count.
 #pragma once
 
-#include "kernels/iterate.inl.h"
+#include "kernels/counters.inl.h"
 
 namespace {
 
@@ -24,6 +24,7 @@ struct State {
   int64_t nan = 0;
   int64_t pos_inf = 0;
   int64_t neg_inf = 0;
+  uint32_t* counters = nullptr;  // of the bit histogram, which a block with a sum is counted in if there are any
 };
 
 template <class T>
@@ -221,6 +222,9 @@ void reduce_block(const E* x, int64_t n, State<Element<E>>& s) {
     s.sum += sum;
   }
   if (special) count_special(x, n, s);
+  if constexpr (want == (kOrder | kSum)) {
+    if (s.counters != nullptr) count_bits(x, n, s.counters);
+  }
 }
 
 }  // namespace

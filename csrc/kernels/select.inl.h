@@ -311,12 +311,67 @@ int64_t draw_sample(const Set<E, magnitude>& set, int64_t draws, Element<E>* sam
   return m;
 }
 
+// A large set of 16-bit floats whose intervals need more memory than there is: all their values are counted, in one
+// read.
+template <class E, bool magnitude>
+SetResult select_by_counting(const Set<E, magnitude>& set, const Probabilities& p, Element<E>* values, int64_t stride,
+                             Arena<Element<E>> arena) {
+  // Counters ascend with the values: -NaN, -Inf, ..., -0, +0, ..., Inf, NaN.
+  constexpr int64_t keys = 65536, zero = keys / 2;
+  constexpr int ways = 2;  // the same counter twice in a row would wait for the first store
+  static_assert(sizeof(Element<E>) == sizeof(uint32_t), "counters lie in the arena");
+  auto* const counters = reinterpret_cast<uint32_t*>(arena.take(ways * (keys + kPad)));
+  __builtin_memset(counters, 0, ways * (keys + kPad) * sizeof(uint32_t));
+  uint32_t* const second = counters + keys + kPad;
+  const auto counter = [](E x) -> uint32_t {
+    if (magnitude) return static_cast<uint32_t>(x.bits & 0x7fff) | zero;
+    return x.bits ^ (x.bits & 0x8000 ? 0xffffu : 0x8000u);
+  };
+  for (int64_t segment = 0; segment < set.segments(); ++segment) {
+    Plan part;
+    State<Element<E>> moments;
+    if (set.moments != nullptr) moments.counters = set.moments->counters;
+    auto reader = set.segments() == 1 ? set.large_reader() : set.segment_reader(segment, part, set.block);
+    while (reader.next()) {
+      if (set.moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, moments);
+      const E* const x = reinterpret_cast<const E*>(reader.data);
+      int64_t i = 0;
+      for (; i + ways <= reader.size; i += ways) {
+        ++counters[counter(x[i])];
+        ++second[counter(x[i + 1])];
+      }
+      if (i < reader.size) ++counters[counter(x[i])];
+    }
+    if (set.moments != nullptr) add_segment(moments, *set.moments);
+  }
+  for (int64_t k = 0; k < keys; ++k) counters[k] += second[k];
+  const int64_t infinite = key_of<E>(infinity<float>());
+  int64_t n = 0;
+  for (int64_t k = zero - 1 - infinite; k <= zero + infinite; ++k) n += counters[k];
+  if (n == 0) {
+    write_nan(p, values, stride);
+    return {set.plan.count, 0};
+  }
+  Ranks<Element<E>> ranks;
+  ranks.insert_all(p, n);
+  int64_t k = zero - 1 - infinite, below = 0;
+  for (int j = 0; j < ranks.n; ++j) {
+    for (; below + counters[k] <= ranks.rank[j]; ++k) below += counters[k];
+    const bool negative = k < zero;
+    ranks.value[j] = element(E{static_cast<uint16_t>(negative ? (k ^ 0xffff) : (k ^ 0x8000))});
+    ranks.known[j] = true;
+  }
+  ranks.write(p, n, values, stride);
+  return {set.plan.count - n, 0};
+}
+
 // A large set: one read, unless the probabilities are so many that their brackets exceed the scratch memory.
 template <class E, bool magnitude>
 SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>* values, int64_t stride,
                        Arena<Element<E>> arena) {
   using T = Element<E>;
   const int64_t count = set.plan.count;
+  const Arena<T> before_sample = arena;
   const int64_t least = static_cast<int64_t>(__builtin_sqrt(static_cast<double>(count)));
   const int64_t draws = only_tails(p, least) ? least : sample_size(count, set.plan.item);
   T* const sample = arena.take(draws + kPad);
@@ -340,6 +395,10 @@ SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>
       const int64_t own = v.capacity / 4 + kDirect;
       if (own > reserve) reserve = own;
       if (v.capacity + reserve > rest.room()) {
+        if constexpr (kReadAsIntegers<E>) {
+          constexpr int64_t counted = int64_t{1} << 32;
+          if (begin == 0 && count < counted) return select_by_counting(set, p, values, stride, before_sample);
+        }
         if (end > begin) break;
         v.capacity = rest.room() / 5 * 4 - kDirect;
       }
@@ -397,6 +456,7 @@ int64_t select_sets(const Plan& plan, const QuantileArguments& arguments, void* 
   Odometer kept(plan.kept, plan.n_kept);
   do {
     State<T> moments;
+    if (arguments.moments) moments.counters = arguments.moments->counters;
     const Set<E, magnitude> set{plan, plan.data + kept.in, block, arguments.moments ? &moments : nullptr,
                                 arguments.reading};
     const int64_t at = plan.out_offset + kept.out;

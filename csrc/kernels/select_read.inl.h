@@ -5,6 +5,8 @@
 // that the longer the read, the rarer the branch. An interval in the middle keeps some percent: no branch, every vector
 // is compressed and stored. Several intervals share one such store to a buffer in L1, from which they then take their
 // own.
+//
+// 16-bit floats are held against the intervals as integers, twice as many a vector; only what is kept is converted.
 #pragma once
 
 #include "kernels/reduce_block.inl.h"
@@ -407,6 +409,181 @@ void keep_inside(const T* x, int64_t n, Interval<T>& interval) {
   interval.n_kept = to - interval.kept;
 }
 
+template <class E>
+constexpr bool kIsBf16 = false;
+template <>
+constexpr bool kIsBf16<bf16> = true;
+
+template <int n>
+struct Constant {
+  static constexpr int value = n;
+};
+
+// 16-bit floats as integers: sign and magnitude, so that both zeros are zero (load_key()). A value of the set as such.
+template <class E>
+QS_INLINE int16_t key_of(float x) {
+  const uint32_t bits = bits_of(x) & 0x7fffffff;
+  uint32_t magnitude;
+  if constexpr (kIsBf16<E>) {
+    magnitude = bits >> 16;
+  } else {
+    magnitude = bits >= 0x7f800000   ? 0x7c00
+                : bits >= 0x38800000 ? (bits - 0x38000000) >> 13
+                                     : static_cast<uint32_t>(float_from_bits(bits) * 0x1p24f);
+  }
+  return static_cast<int16_t>(x < 0 ? -static_cast<int32_t>(magnitude) : static_cast<int32_t>(magnitude));
+}
+
+template <bool magnitude>
+QS_INLINE vi16 load_keys(const int16_t* p) {
+  return magnitude ? load_magnitude_key(p) : load_key(p);
+}
+
+constexpr int kChunksWithNan = 16;
+
+// Reads the first elements of a chunk without NaN, as many as whole groups of vectors are, for all intervals, which are
+// sparse. Returns how many elements it read; if there is a NaN among them it returns -1 and has changed nothing.
+template <bool magnitude, bool ties, class E>
+int64_t read_keys(const E* x, int64_t n, Interval<float>* const* centre, int n_centres, Interval<float>& low,
+                  Interval<float>& high, bool no_low, bool no_high, float* spare) {
+  constexpr int group = 8;
+  constexpr int step = group * vi16::lanes;  // a multiple of 64
+  constexpr int vectors = 64 / vi16::lanes;
+  const int64_t end = (n - 1) / step * step;  // one element is left: append_selected() looks behind its groups
+  if (end <= 0) return 0;
+  const auto* const bits = reinterpret_cast<const int16_t*>(x);
+  const int16_t top = key_of<E>(infinity<float>());
+  uint64_t inside[kChunk / 64] = {};
+  bool beyond[kChunk / step + 1] = {};  // groups with something in a tail
+  const vi16 e1 = set1(key_of<E>(low.hi)), e2 = set1(key_of<E>(high.lo));
+  const bool tails = !no_low || !no_high;
+  ShortLaneCount at_e1, at_e2;
+  // Tails, and NaN: its magnitude is above that of infinity.
+  vi16 least = set1(top), greatest = set1(static_cast<int16_t>(-top));
+  for (int64_t i = 0; i < end; i += step) {
+    vi16 a = set1(top), b = set1(static_cast<int16_t>(-top));
+#pragma GCC unroll 8
+    for (int g = 0; g < group; ++g) {
+      const vi16 v = load_keys<magnitude>(bits + i + g * vi16::lanes);
+      a = min(a, v);
+      b = max(b, v);
+      if constexpr (ties) {
+        at_e1.add(eq(v, e1));
+        at_e2.add(eq(v, e2));
+      }
+    }
+    least = min(least, a);
+    greatest = max(greatest, b);
+    beyond[i / step] = any(ties ? mask_or(lt(a, e1), gt(b, e2)) : mask_or(le(a, e1), le(e2, b)));
+  }
+  if (any(mask_or(gt(greatest, set1(top)), lt(least, set1(static_cast<int16_t>(-top)))))) return -1;
+
+  const auto take_inside = [&](Interval<float>* const* of, auto count) {
+    constexpr int c_n = decltype(count)::value;
+    vi16 lo[c_n], hi[c_n];
+    ShortLaneCount at_most_low[c_n], at_low[c_n], at_high[c_n];
+    for (int c = 0; c < c_n; ++c) {
+      lo[c] = set1(key_of<E>(of[c]->lo));
+      hi[c] = set1(key_of<E>(of[c]->hi));
+    }
+    for (int64_t i = 0; i < end; i += 64) {
+      uint64_t word = 0;
+#pragma GCC unroll 8
+      for (int g = 0; g < vectors; ++g) {
+        const vi16 v = load_keys<magnitude>(bits + i + g * vi16::lanes);
+        uint32_t selected = 0;
+#pragma GCC unroll 2
+        for (int c = 0; c < c_n; ++c) {
+          at_most_low[c].add(le(v, lo[c]));
+          if constexpr (ties) {
+            at_low[c].add(eq(v, lo[c]));
+            at_high[c].add(eq(v, hi[c]));
+          }
+          selected |= to_bits(mask_and(gt(v, lo[c]), lt(v, hi[c])));
+        }
+        word |= static_cast<uint64_t>(selected) << (g * vi16::lanes);
+      }
+      inside[i / 64] = word;
+    }
+    for (int c = 0; c < c_n; ++c) {
+      const int64_t equal = at_low[c].total();
+      of[c]->below += at_most_low[c].total() - equal;
+      of[c]->at_low += equal;
+      of[c]->at_high += at_high[c].total();
+    }
+  };
+  // What is selected, as floats.
+  uint16_t chosen[kChunk + kPad];
+  const auto convert_selected = [&](float* to) {
+    const uint16_t* const last = append_selected<false>(chosen, reinterpret_cast<const uint16_t*>(x), inside, end / 64);
+    const int64_t size = last - chosen;
+    const E* const from = reinterpret_cast<const E*>(chosen);
+    for (int64_t i = 0; i < size; i += kLanes) store(to + i, maybe_abs<magnitude>(load(from + i)));
+    return size;
+  };
+  for (int c = 0; c < n_centres; c += kShared) {
+    const int shared = n_centres - c < kShared ? n_centres - c : kShared;
+    if (shared == 1) {
+      take_inside(centre + c, Constant<1>{});
+    } else {
+      take_inside(centre + c, Constant<2>{});
+    }
+    if (shared == 1) {
+      centre[c]->n_kept += convert_selected(centre[c]->kept + centre[c]->n_kept);
+    } else {
+      const int64_t size = convert_selected(spare);
+      for (int k = 0; k < shared; ++k) keep_inside(spare, size, *centre[c + k]);
+    }
+  }
+  if (!tails) return end;
+  low.at_high += at_e1.total();
+  high.at_low += at_e2.total();
+  const float edge_low = low.hi, edge_high = high.lo;
+  float* to_low = low.kept + low.n_kept;
+  float* to_high = high.kept + high.n_kept;
+  for (int64_t i = 0; i < end; i += step) {
+    if (!beyond[i / step]) continue;
+    for (int word = 0; word < step; word += 64) {
+      uint64_t wanted = 0;
+      for (int g = 0; g < vectors; ++g) {
+        const vi16 v = load_keys<magnitude>(bits + i + word + g * vi16::lanes);
+        const mi16 one = ties ? mask_or(lt(v, e1), gt(v, e2)) : mask_or(le(v, e1), le(e2, v));
+        wanted |= static_cast<uint64_t>(to_bits(one)) << (g * vi16::lanes);
+      }
+      for (; wanted != 0; wanted &= wanted - 1) {
+        const float raw = element(x[i + word + first_one(wanted)]);
+        const float value = magnitude && raw < 0 ? -raw : raw;
+        *to_low = *to_high = value;
+        to_low += value < edge_low;
+        to_high += value > edge_high;
+        if constexpr (!ties) {
+          low.at_high += value == edge_low;
+          high.at_low += value == edge_high;
+        }
+      }
+    }
+  }
+  low.n_kept = to_low - low.kept;
+  high.n_kept = to_high - high.kept;
+  return end;
+}
+
+// How a large set is read: 16-bit floats as integers, where vectors hold more of these than of floats.
+template <class E, bool as_integers>
+struct ReadAsType {
+  using type = Element<E>;
+};
+template <class E>
+struct ReadAsType<E, true> {
+  using type = E;
+};
+template <class E>
+constexpr bool kReadAsIntegers = sizeof(E) == sizeof(uint16_t) && kLanes > 1;
+template <class E>
+using ReadAs = typename ReadAsType<E, kReadAsIntegers<E>>::type;
+template <class E>
+using LargeReader = BlockReader<E, ReadAs<E>>;
+
 // The set that belongs to one output.
 template <class E, bool magnitude>
 struct Set {
@@ -420,9 +597,10 @@ struct Set {
   int64_t segments() const { return reading == nullptr ? 1 : reading->segments.parts; }
   BlockReader<E> reader() const { return BlockReader<E>(plan, base, block); }
   // Of the segment that `part` becomes.
-  BlockReader<E> segment_reader(int64_t segment, Plan& part, T* buffer) const {
+  LargeReader<E> large_reader() const { return LargeReader<E>(plan, base, reinterpret_cast<ReadAs<E>*>(block)); }
+  LargeReader<E> segment_reader(int64_t segment, Plan& part, T* buffer) const {
     reading->part(plan, reading->segments, segment, &part);
-    return BlockReader<E>(part, base + (part.data - plan.data), buffer);
+    return LargeReader<E>(part, base + (part.data - plan.data), reinterpret_cast<ReadAs<E>*>(buffer));
   }
   QS_INLINE void observe(const BlockReader<E>& reader) const {
     if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
@@ -447,7 +625,7 @@ struct Set {
 // may hold many elements equal to an edge. `spare` has room for kChunk + kPad elements. `make_room` empties an interval
 // that has no room for another chunk. Returns the number of NaN.
 template <bool magnitude, bool ties, class E, class MakeRoom>
-int64_t read_blocks(BlockReader<E> reader, State<Element<E>>* moments, Interval<Element<E>>* intervals, int n_intervals,
+int64_t read_blocks(LargeReader<E> reader, State<Element<E>>* moments, Interval<Element<E>>* intervals, int n_intervals,
                     Element<E>* spare, Arena<Element<E>> arena, const MakeRoom& make_room) {
   using T = Element<E>;
   // Stands for a missing tail: nothing lies beyond an infinity, and a full store needs a place to go.
@@ -468,34 +646,53 @@ int64_t read_blocks(BlockReader<E> reader, State<Element<E>>* moments, Interval<
       centre[n_centres++] = &intervals[i];
   }
   const bool tails = low != &no_low || high != &no_high;
+  const auto read_chunk = [&](const T* x, int64_t n) {
+    if (n_centres == 0) return read_tails<magnitude, ties>(x, n, *low, *high);
+    if (n_centres == 1 && !tails) return read_centre<magnitude, ties>(x, n, *centre[0]);
+    int64_t nan = 0;
+    for (int c = 0; c < n_centres; c += kShared) {
+      Interval<T>& a = c == 0 ? *low : no_low;
+      Interval<T>& b = c == 0 ? *high : no_high;
+      const int shared = n_centres - c < kShared ? n_centres - c : kShared;
+      const int64_t stored = shared == 1 ? read_shared<magnitude, ties, 1>(x, n, centre + c, a, b, spare, &nan)
+                                         : read_shared<magnitude, ties, 2>(x, n, centre + c, a, b, spare, &nan);
+      if (&a != &no_low) keep_inside(spare, stored, a);
+      for (int k = 0; k < shared; ++k) keep_inside(spare, stored, *centre[c + k]);
+      if (&b != &no_high) keep_inside(spare, stored, b);
+    }
+    return nan;
+  };
+  bool sparse = true;
+  for (int c = 0; c < n_centres; ++c) sparse = sparse && centre[c]->sparse;
+  int with_nan = 0;  // chunks to read as floats, since one before held NaN
   int64_t n_nan = 0;
   while (reader.next()) {
     if (moments != nullptr) reduce_block<kOrder | kSum>(reader.data, reader.size, *moments);
     for (int64_t at = 0; at < reader.size; at += kChunk) {
-      const T* x = reader.data + at;
+      const ReadAs<E>* x = reader.data + at;
       const int64_t n = reader.size - at < kChunk ? reader.size - at : kChunk;
       for (int i = 0; i < n_intervals; ++i) {
         Interval<T>& v = intervals[i];
         if (v.is_tail() && v.n_kept > v.limit()) tighten(v, arena);
         if (v.capacity - v.n_kept < n + kPad) make_room(v);
       }
-      if (n_centres == 0) {
-        n_nan += read_tails<magnitude, ties>(x, n, *low, *high);
-      } else if (n_centres == 1 && !tails) {
-        n_nan += read_centre<magnitude, ties>(x, n, *centre[0]);
-      } else {
-        for (int c = 0; c < n_centres; c += kShared) {
-          Interval<T>& a = c == 0 ? *low : no_low;
-          Interval<T>& b = c == 0 ? *high : no_high;
-          const int shared = n_centres - c < kShared ? n_centres - c : kShared;
-          int64_t nan = 0;
-          const int64_t stored = shared == 1 ? read_shared<magnitude, ties, 1>(x, n, centre + c, a, b, spare, &nan)
-                                             : read_shared<magnitude, ties, 2>(x, n, centre + c, a, b, spare, &nan);
-          if (c == 0) n_nan += nan;
-          if (&a != &no_low) keep_inside(spare, stored, a);
-          for (int k = 0; k < shared; ++k) keep_inside(spare, stored, *centre[c + k]);
-          if (&b != &no_high) keep_inside(spare, stored, b);
+      if constexpr (kReadAsIntegers<E>) {
+        int64_t done = 0;
+        if (sparse && with_nan == 0) {
+          done =
+              read_keys<magnitude, ties>(x, n, centre, n_centres, *low, *high, low == &no_low, high == &no_high, spare);
+          if (done < 0) with_nan = kChunksWithNan;
         }
+        if (with_nan > 0) {
+          --with_nan;
+          done = 0;
+        }
+        // The rest, or a chunk that holds NaN.
+        T wide[kChunk + kPad];
+        convert_run<E>(wide, reinterpret_cast<const char*>(x + done), sizeof(E), n - done);
+        n_nan += read_chunk(wide, n - done);
+      } else {
+        n_nan += read_chunk(x, n);
       }
     }
   }
@@ -632,7 +829,10 @@ struct ThreadedRead {
   void read(int64_t segment, int worker) const {
     ThreadIntervals<T>& own = of(worker);
     State<T>* const own_moments = moments == nullptr ? nullptr : moments + segment;
-    if (own_moments != nullptr) *own_moments = {};
+    if (own_moments != nullptr) {
+      *own_moments = {};
+      if (set->moments->counters) own_moments->counters = set->moments->counters + worker * kBitCounterWords;
+    }
     const auto make_room = [&](Interval<T>& v) {
       if (v.is_tail()) {
         drop(v);
@@ -641,8 +841,8 @@ struct ThreadedRead {
       }
     };
     Plan part;
-    own.n_nan += read_blocks<magnitude, ties>(set->segment_reader(segment, part, own.block), own_moments, own.intervals,
-                                              n_intervals, own.spare, own.arena, make_room);
+    own.n_nan += read_blocks<magnitude, ties, E>(set->segment_reader(segment, part, own.block), own_moments,
+                                                 own.intervals, n_intervals, own.spare, own.arena, make_room);
   }
   int64_t run(int threads) {
     for (int w = 0; w < threads; ++w) of(w).begin(memory + w * per_thread, common, n_intervals);
@@ -687,14 +887,16 @@ int64_t read_set(const Set<E, magnitude>& set, Interval<Element<E>>* intervals, 
   }
   const auto make_room = [](Interval<T>& v) { drop(v); };
   if (set.moments == nullptr || segments == 1) {
-    return read_blocks<magnitude, ties>(set.reader(), set.moments, intervals, n_intervals, spare, arena, make_room);
+    return read_blocks<magnitude, ties, E>(set.large_reader(), set.moments, intervals, n_intervals, spare, arena,
+                                           make_room);
   }
   int64_t n_nan = 0;
   for (int64_t k = 0; k < segments; ++k) {
     Plan part;
     State<T> moments;
-    n_nan += read_blocks<magnitude, ties>(set.segment_reader(k, part, set.block), &moments, intervals, n_intervals,
-                                          spare, arena, make_room);
+    moments.counters = set.moments->counters;
+    n_nan += read_blocks<magnitude, ties, E>(set.segment_reader(k, part, set.block), &moments, intervals, n_intervals,
+                                             spare, arena, make_room);
     add_segment(moments, *set.moments);
   }
   return n_nan;

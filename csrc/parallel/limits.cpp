@@ -48,9 +48,15 @@ double quota_v1(const std::string& directory) noexcept {
   return quota / period;
 }
 
-// The tightest limit of the process' cgroup and those above it.
-double cgroup_cpus() noexcept {
-  std::FILE* file = std::fopen("/proc/self/cgroup", "re");
+#endif
+
+}  // namespace
+
+#ifdef __linux__
+
+double cgroup_cpus(const char* root) noexcept {
+  const std::string prefix(root);
+  std::FILE* file = std::fopen((prefix + "/proc/self/cgroup").c_str(), "re");
   if (file == nullptr) return 0;
   double least = 0;
   char line[4096];
@@ -62,10 +68,11 @@ double cgroup_cpus() noexcept {
     const std::string names(controllers + 1, path);
     const bool unified = names.empty();
     if (!unified && ("," + names + ",").find(",cpu,") == std::string::npos) continue;
-    const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+    // A container may see the path of its group on the host, while its own limits lie where the hierarchy is mounted.
+    const std::string mount = prefix + (unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu");
     for (std::string group = path + 1;;) {
       while (!group.empty() && group.back() == '/') group.pop_back();
-      const double cpus = unified ? quota_v2(root + group) : quota_v1(root + group);
+      const double cpus = unified ? quota_v2(mount + group) : quota_v1(mount + group);
       if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
       if (group.empty()) break;
       group.erase(group.find_last_of('/') == std::string::npos ? 0 : group.find_last_of('/'));
@@ -75,19 +82,23 @@ double cgroup_cpus() noexcept {
   return least;
 }
 
-#endif
+int usable_cpus(const char* root) noexcept {
+  const int cpus = affinity_cpus();
+  const double quota = cgroup_cpus(root);
+  if (quota <= 0 || quota >= cpus) return cpus < 1 ? 1 : cpus;
+  const int whole = static_cast<int>(quota);
+  return quota > whole ? whole + 1 : whole;
+}
 
-}  // namespace
-
-int usable_cpus() noexcept {
-#ifdef __linux__
-  int cpus = affinity_cpus();
-  const double quota = cgroup_cpus();
-  if (quota > 0 && quota < cpus) cpus = static_cast<int>(quota) + (quota > static_cast<int>(quota) ? 1 : 0);
 #else
-  int cpus = static_cast<int>(std::thread::hardware_concurrency());
-#endif
+
+double cgroup_cpus(const char*) noexcept { return 0; }
+
+int usable_cpus(const char*) noexcept {
+  const auto cpus = static_cast<int>(std::thread::hardware_concurrency());
   return cpus < 1 ? 1 : cpus;
 }
+
+#endif
 
 }  // namespace qs

@@ -17,16 +17,16 @@ int64_t bytes_of(const Plan& plan) noexcept { return plan.outputs * plan.count *
 
 int64_t at_least(int64_t value, int64_t least) noexcept { return value < least ? least : value; }
 
-// All that a call may take.
-size_t scratch_budget(int64_t input_bytes) noexcept {
-  return static_cast<size_t>(input_bytes / 100 * 6 + (int64_t{2} << 20));
-}
-
 char* scratch_of(void* scratch, int worker, size_t per_thread) noexcept {
   return static_cast<char*>(scratch) + static_cast<size_t>(worker) * per_thread;
 }
 
 }  // namespace
+
+size_t scratch_budget(int64_t input_bytes) noexcept {
+  constexpr int64_t objects = 24 * 1024;
+  return static_cast<size_t>(input_bytes / 100 * 6 + (int64_t{2} << 20) - objects);
+}
 
 int threads_for(int64_t input_bytes, size_t scratch_per_thread, int64_t bytes_per_thread) noexcept {
   if (input_bytes < 2 * bytes_per_thread) return 1;
@@ -128,7 +128,10 @@ SpreadReduction::SpreadReduction(const Plan& plan) noexcept
     : plan_(plan), segments_(segments_of(plan)), outputs_{}, scratch_bytes_(kReduceScratchBytes) {
   threads_ = threads_for(bytes_of(plan), kReduceScratchBytes);
   if (threads_ > 1) {
-    outputs_ = cut_outputs(plan, kPartElements / plan.count, kLeastColumns);
+    // No more parts than balance: neighbouring outputs are read together where their runs lie in turn.
+    constexpr int64_t parts_per_thread = 16;
+    const int64_t outputs = at_least(kPartElements / plan.count, plan.outputs / (parts_per_thread * threads_));
+    outputs_ = cut_outputs(plan, outputs, kLeastColumns);
     if (outputs_.parts * segments_.parts == 1) threads_ = 1;
     scratch_bytes_ *= static_cast<size_t>(threads_);
   }
@@ -147,11 +150,12 @@ void SpreadReduction::run(ReduceKernel kernel, const ReduceOutput& out, void* sc
     Plan part;
     if (parts > 1) output_part(plan_, outputs_, i / segments_.parts, &part);
     const Plan& outputs = parts > 1 ? part : plan_;
-    if (!segmented) return kernel(&outputs, &out, memory);
     const int64_t segment = i % segments_.parts;
+    ReduceOutput result = segmented ? partials.of(segment) : out;
+    if (out.counters != nullptr) result.counters = out.counters + worker * kBitCounterWords;
+    if (!segmented) return kernel(&outputs, &result, memory);
     Plan piece;
     reduced_part(outputs, segments_, segment, &piece);
-    const ReduceOutput result = partials.of(segment);
     kernel(&piece, &result, memory);
   });
   if (segmented) partials.fold();
@@ -208,6 +212,14 @@ bool side_by_side(const Plan& plan) noexcept {
 
 }  // namespace
 
+namespace {
+
+size_t counter_bytes(int threads) noexcept {
+  return static_cast<size_t>(threads * kBitCounterWords) * sizeof(uint32_t);
+}
+
+}  // namespace
+
 SpreadQuantiles::SpreadQuantiles(const Plan& plan) noexcept
     : plan_(plan),
       side_by_side_(side_by_side(plan)),
@@ -215,8 +227,34 @@ SpreadQuantiles::SpreadQuantiles(const Plan& plan) noexcept
       moments_(plan) {}
 
 size_t SpreadQuantiles::scratch_bytes() const noexcept {
+  if (counting_ > 0) return counters_at_ + counter_bytes(counting_);
   const size_t quantiles = spread_.scratch_bytes(), moments = moments_.scratch_bytes();
   return quantiles > moments ? quantiles : moments;
+}
+
+// Measured: in the caches another read is as fast, or faster, since the counters displace what the first one needs.
+bool SpreadQuantiles::count_bits(size_t n_q) noexcept {
+  constexpr int64_t least_bytes = int64_t{32} << 20;
+  const int64_t elements = plan_.outputs * plan_.count, bytes = elements * plan_.item;
+  if (bytes < least_bytes || elements > std::numeric_limits<uint32_t>::max() || !reads_along_runs(plan_)) return false;
+  if (n_q > 0 && spread_.threads() > 1) return false;  // sets of their own, whose kernels know nothing of workers
+  const int threads = n_q > 0 ? read_sets(plan_, spread_).threads : moments_.threads();
+  // The counters take their share of what a call may have; quantiles can do with what is left.
+  const size_t most = scratch_budget(bytes) / kLine * kLine, taken = lines(counter_bytes(threads));
+  const size_t needed = lines(n_q > 0 ? kQuantileScratchBytes : moments_.scratch_bytes());
+  if (needed + taken > most) return false;
+  const size_t wanted = lines(scratch_bytes());
+  counters_at_ = wanted + taken <= most ? wanted : most - taken;
+  counting_ = threads;
+  return true;
+}
+
+uint32_t* SpreadQuantiles::counters(void* scratch) const noexcept {
+  return counting_ == 0 ? nullptr : reinterpret_cast<uint32_t*>(static_cast<char*>(scratch) + counters_at_);
+}
+
+void SpreadQuantiles::add_counted(const void* scratch, uint64_t* counts) const noexcept {
+  add_counters(counters(const_cast<void*>(scratch)), counting_, counts);
 }
 
 int64_t SpreadQuantiles::run(const Kernels& kernels, const double* q, size_t n_q, bool magnitude, void* values,
@@ -226,7 +264,14 @@ int64_t SpreadQuantiles::run(const Kernels& kernels, const double* q, size_t n_q
   const size_t plane_bytes = static_cast<size_t>(plan_.outputs) * (plan_.item == 8 ? 8 : 4);
   // Runs of memory are reduced while they are read for quantiles. Elsewhere reduce_all has its own order of reading.
   const bool in_one_read = plan_.inner_reduced && n_q > 0;
-  if (moments != nullptr && !in_one_read) moments_.run(kernels.reduce->reduce_all, *moments, scratch);
+  ReduceOutput all{};
+  if (moments != nullptr) {
+    all = *moments;
+    all.counters = counters(scratch);
+    if (all.counters != nullptr) std::memset(all.counters, 0, counter_bytes(counting_));
+    if (!in_one_read) moments_.run(kernels.reduce->reduce_all, all, scratch);
+  }
+  const size_t own_scratch = spread_.scratch_per_thread();
   std::atomic<int64_t> fallbacks{0};
   for (size_t begin = 0; begin < n_q; begin += kMaxProbabilities) {
     const size_t left = n_q - begin;
@@ -235,8 +280,8 @@ int64_t SpreadQuantiles::run(const Kernels& kernels, const double* q, size_t n_q
                                       magnitude,
                                       static_cast<char*>(values) + begin * plane_bytes,
                                       nan,
-                                      spread_.scratch_per_thread(),
-                                      begin == 0 && in_one_read ? moments : nullptr,
+                                      counting_ > 0 && counters_at_ < own_scratch ? counters_at_ : own_scratch,
+                                      begin == 0 && in_one_read && moments != nullptr ? &all : nullptr,
                                       side_by_side_ ? nullptr : &reading};
     spread_.run(scratch, [&](const Plan* part, void* own) {
       fallbacks.fetch_add(kernel(part, &arguments, own), std::memory_order_relaxed);
@@ -309,6 +354,20 @@ void SpreadHistogram::run(HistogramKernel kernel, const HistogramArguments& argu
     own.counts = counts;
     kernel(part, &own, memory);
   });
+}
+
+bool reads_along_runs(const Plan& plan) noexcept {
+  constexpr int64_t long_run = 256;  // shorter ones may be reduced side by side
+  return plan.inner_reduced && plan.n_reduced > 0 && plan.reduced[0].size >= long_run;
+}
+
+void add_counters(const uint32_t* counters, int workers, uint64_t* counts) noexcept {
+  constexpr int64_t keys = 65536;
+  for (int64_t i = 0; i < keys; ++i) {
+    uint64_t sum = 0;
+    for (int way = 0; way < 2 * workers; ++way) sum += counters[way * kBitCounterStride + i];
+    counts[i] += sum;
+  }
 }
 
 int64_t SpreadHistogram::run(BitHistogramKernel kernel, uint64_t* counts, void* scratch) const noexcept {

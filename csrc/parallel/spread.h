@@ -22,6 +22,9 @@ using BitHistogramKernel = int64_t (*)(const Plan*, uint64_t*, void*) noexcept;
 using PairKernel = void (*)(const PairArguments*, void*) noexcept;
 using SaturateKernel = int64_t (*)(const SaturatingProduct*, bool, void*) noexcept;
 
+// The scratch memory that a call may take: 6 % of its input and 2 MB, less a little for objects, shapes and the like.
+size_t scratch_budget(int64_t input_bytes) noexcept;
+
 // How many threads a call should use: one for each kBytesPerThread of input, as many as num_threads() allows, and as
 // many as have room in the scratch memory that a call may take, 6 % of its input and 2 MB.
 constexpr int64_t kBytesPerThread = 512 * 1024;
@@ -41,6 +44,7 @@ class SpreadReduction {
  public:
   explicit SpreadReduction(const Plan& plan) noexcept;
   size_t scratch_bytes() const noexcept { return scratch_bytes_; }
+  int threads() const noexcept { return threads_; }
   void run(ReduceKernel kernel, const ReduceOutput& out, void* scratch) const noexcept;
 
  private:
@@ -96,11 +100,21 @@ class SpreadQuantiles {
   int64_t run(const Kernels& kernels, const double* q, size_t n_q, bool magnitude, void* values, int64_t* nan,
               const ReduceOutput* moments, void* scratch) const noexcept;
 
+  // Asks that `run` also fills a bit histogram in the read that finds the moments, for n_q probabilities; before
+  // scratch_bytes(). Returns whether it will: only where that costs less than a read of its own. add_counted() then
+  // adds what `run` left in its scratch memory to counts[65536].
+  bool count_bits(size_t n_q) noexcept;
+  void add_counted(const void* scratch, uint64_t* counts) const noexcept;
+
  private:
+  uint32_t* counters(void* scratch) const noexcept;
+
   const Plan& plan_;
   bool side_by_side_;
   SpreadOutputs spread_;
   SpreadReduction moments_;
+  int counting_ = 0;        // threads that count
+  size_t counters_at_ = 0;  // bytes of scratch memory in front of the counters
 };
 
 class SpreadRounding {
@@ -135,6 +149,12 @@ class SpreadHistogram {
   Cut elements_;
   int threads_;
 };
+
+// Whether reduce_all and the select family read every element of the plan along runs, and so can fill ReduceOutput's
+// counters meanwhile.
+bool reads_along_runs(const Plan& plan) noexcept;
+// Adds the counters of some workers to counts[65536].
+void add_counters(const uint32_t* counters, int workers, uint64_t* counts) noexcept;
 
 class SpreadProduct {
  public:

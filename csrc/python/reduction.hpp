@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "kernels/arguments.h"
+#include "parallel/spread.h"
 #include "python/arrays.hpp"
+#include "python/bit_counts.hpp"
 
 namespace qs::python {
 
@@ -42,6 +44,17 @@ class Reduction {
     void* const memory = scratch(scratch_bytes);
     MaybeReleaseGil release(x_.bytes());
     compute(memory);
+  }
+
+  // Adds all elements, whatever the axes, to the 65,536 counters of a bit histogram.
+  void count_bits(BitHistogramKernel kernel, uint64_t* counts) const {
+    Plan whole;
+    make_plan(view_of(x_, axis_mask(py::none(), x_)), &whole);
+    if (whole.count == 0) return;
+    const SpreadHistogram spread(whole, kBitCounts);
+    void* const memory = scratch(spread.scratch_bytes());
+    MaybeReleaseGil release(x_.bytes());
+    spread.run(kernel, counts, memory);
   }
 
   // Applies the policy to slices that hold NaN. `counts` has one entry per output; a result may have several planes.

@@ -4,12 +4,11 @@
 
 #include "parallel/spread.h"
 #include "python/arrays.hpp"
+#include "python/bit_counts.hpp"
 #include "python/target.hpp"
 
 namespace qs::python {
 namespace {
-
-constexpr int kKeys = 65536;
 
 py::module_ numpy() { return py::module_::import("numpy"); }
 
@@ -118,23 +117,13 @@ py::tuple histogram(const Target& self, py::handle x, py::handle bins, py::handl
 
 int64_t bit_histogram(const Target& self, py::handle x, py::handle counts) {
   const FloatArray array = float_array(x, "x");
-  const auto fail = [&](const std::string& found) {
-    throw py::type_error("counts is " + found + "; pass a writeable, C-contiguous uint64 array of shape (65536,)");
-  };
-  if (!py::isinstance<py::array>(counts)) fail(std::string("a ") + Py_TYPE(counts.ptr())->tp_name);
-  py::array result = py::reinterpret_borrow<py::array>(counts);
-  if (!result.dtype().equal(py::dtype::of<uint64_t>()) || result.ndim() != 1 || result.shape(0) != kKeys ||
-      result.strides(0) != sizeof(uint64_t) || !result.writeable() ||
-      reinterpret_cast<uintptr_t>(result.data()) % alignof(uint64_t) != 0) {
-    fail(py::str(result.dtype()).cast<std::string>() + ", shape " + py::str(result.attr("shape")).cast<std::string>() +
-         (result.writeable() ? "" : ", read-only"));
-  }
+  uint64_t* const added = bit_counts(counts, "counts");
   const Plan plan = whole(array);
   if (plan.count == 0) return 0;
-  const SpreadHistogram spread(plan, kKeys);
+  const SpreadHistogram spread(plan, kBitCounts);
   void* memory = scratch(spread.scratch_bytes());
   MaybeReleaseGil release(array.bytes());
-  return spread.run(self.kernels().histogram->bit_histogram, static_cast<uint64_t*>(result.mutable_data()), memory);
+  return spread.run(self.kernels().histogram->bit_histogram, added, memory);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "parallel/spread.h"
+#include "python/bit_counts.hpp"
 #include "python/fast_method.hpp"
 #include "python/reduction.hpp"
 #include "python/target.hpp"
@@ -76,7 +77,7 @@ py::object median(const Target& self, py::handle x, py::handle axis, bool keepdi
 }
 
 py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handle q_given, bool keepdims,
-                    py::handle policy_name) {
+                    py::handle policy_name, py::handle histogram) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
   const ProbabilityArray q = probabilities(q_given, "quantiles");
@@ -85,10 +86,23 @@ py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handl
   CountResult nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
   const ReduceOutput moments{min.data(), max.data(),     abs_max.data(), static_cast<double*>(sums.data()),
                              nan.data(), pos_inf.data(), neg_inf.data()};
-  run(self, reduction, q.values, false, quantiles, nullptr, &moments);
+  uint64_t* const counts = histogram.is_none() ? nullptr : bit_counts(histogram, "histogram");
+  SpreadQuantiles spread(reduction.plan());
+  const bool counted = counts != nullptr && spread.count_bits(q.values.size());
+  const void* counters = nullptr;
+  reduction.run(spread.scratch_bytes(), [&](void* memory) {
+    counters = memory;
+    spread.run(self.kernels(), q.values.data(), q.values.size(), false, quantiles.data(), nullptr, &moments, memory);
+  });
   reduction.divide(sums, nan, mean);
   reduction.apply(policy, nan, {&min, &max, &abs_max, &mean});
   reduction.apply(policy, nan, {&quantiles}, q.values.size());
+  // Last, so that an array that raises is not counted.
+  if (counted) {
+    spread.add_counted(counters, counts);
+  } else if (counts != nullptr) {
+    reduction.count_bits(self.kernels().histogram->bit_histogram, counts);
+  }
   return py::make_tuple(min.object(), max.object(), abs_max.object(), mean.object(), quantiles.object(), nan.object(),
                         pos_inf.object(), neg_inf.object());
 }
@@ -106,7 +120,7 @@ void register_quantile(TargetClass& target) {
   def_fast<&quantile>(target, "quantile", "x, q, axis, keepdims, nan_policy");
   def_fast<&abs_quantile>(target, "abs_quantile", "x, q, axis, keepdims, nan_policy");
   def_fast<&median>(target, "median", "x, axis, keepdims, nan_policy");
-  def_fast<&summarize>(target, "summarize", "x, axis, quantiles, keepdims, nan_policy");
+  def_fast<&summarize>(target, "summarize", "x, axis, quantiles, keepdims, nan_policy, histogram");
   target.def("_quantile_fallbacks", &quantile_fallbacks, py::arg("x"), py::arg("q"), py::arg("axis"),
              py::arg("magnitude"),
              "Number of order statistics that missed their sampled bracket and were found by radix selection.");

@@ -38,8 +38,12 @@ struct vu8 {
   __m256i v;
 };
 
+struct mi16 {
+  __m256i m;
+};
 struct vi16 {
   using elem = int16_t;
+  using mask = mi16;
   static constexpr int lanes = 16;
   __m256i v;
 };
@@ -284,6 +288,7 @@ QS_INLINE int compress_store(double* p, mf64 m, vf64 x) {
 
 // Conversions
 QS_INLINE vi32 to_i32(vf32 x) { return {_mm256_cvtps_epi32(x.v)}; }
+QS_INLINE vi32 truncate(vf32 x) { return {_mm256_cvttps_epi32(x.v)}; }
 QS_INLINE vf32 to_f32(vi32 x) { return {_mm256_cvtepi32_ps(x.v)}; }
 QS_INLINE vi32 as_i32(vf32 x) { return {_mm256_castps_si256(x.v)}; }
 QS_INLINE vf32 as_f32(vi32 x) { return {_mm256_castsi256_ps(x.v)}; }
@@ -339,6 +344,37 @@ QS_INLINE int16_t reduce_max(vi16 x) {
   for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
   return greatest;
 }
+QS_INLINE vi16 set1(int16_t x) { return {_mm256_set1_epi16(x)}; }
+QS_INLINE vi16 load_magnitude_key(const int16_t* p) {
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm256_and_si256(x, _mm256_set1_epi16(0x7fff))};
+}
+QS_INLINE vi16 load_key(const int16_t* p) {
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm256_sign_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7fff)), x)};
+}
+QS_INLINE mi16 gt(vi16 a, vi16 b) { return {_mm256_cmpgt_epi16(a.v, b.v)}; }
+QS_INLINE mi16 lt(vi16 a, vi16 b) { return gt(b, a); }
+QS_INLINE mi16 le(vi16 a, vi16 b) { return {_mm256_cmpeq_epi16(_mm256_min_epi16(a.v, b.v), a.v)}; }
+QS_INLINE mi16 eq(vi16 a, vi16 b) { return {_mm256_cmpeq_epi16(a.v, b.v)}; }
+QS_INLINE mi16 mask_or(mi16 a, mi16 b) { return {_mm256_or_si256(a.m, b.m)}; }
+QS_INLINE mi16 mask_and(mi16 a, mi16 b) { return {_mm256_and_si256(a.m, b.m)}; }
+QS_INLINE uint32_t to_bits(mi16 a) {
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(a.m), _mm256_extracti128_si256(a.m, 1));
+  return static_cast<uint32_t>(_mm_movemask_epi8(bytes));
+}
+QS_INLINE bool any(mi16 a) { return _mm256_movemask_epi8(a.m) != 0; }
+struct ShortLaneCount {
+  __m256i v = _mm256_setzero_si256();
+  QS_INLINE void add(mi16 a) { v = _mm256_sub_epi16(v, a.m); }
+  QS_INLINE int64_t total() const {
+    int16_t lane[vi16::lanes];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lane), v);
+    int64_t sum = 0;
+    for (const int16_t n : lane) sum += n;
+    return sum;
+  }
+};
 
 // x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers
 // do not follow.

@@ -38,8 +38,12 @@ struct vu8 {
   __m512i v;
 };
 
+struct mi16 {
+  __mmask32 m;
+};
 struct vi16 {
   using elem = int16_t;
+  using mask = mi16;
   static constexpr int lanes = 32;
   __m512i v;
 };
@@ -253,6 +257,7 @@ QS_INLINE int compress_store(double* p, mf64 m, vf64 x) {
 
 // Conversions
 QS_INLINE vi32 to_i32(vf32 x) { return {_mm512_cvtps_epi32(x.v)}; }
+QS_INLINE vi32 truncate(vf32 x) { return {_mm512_cvttps_epi32(x.v)}; }
 QS_INLINE vf32 to_f32(vi32 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 QS_INLINE vi32 as_i32(vf32 x) { return {_mm512_castps_si512(x.v)}; }
 QS_INLINE vf32 as_f32(vi32 x) { return {_mm512_castsi512_ps(x.v)}; }
@@ -308,6 +313,27 @@ QS_INLINE int16_t reduce_max(vi16 x) {
   for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
   return greatest;
 }
+QS_INLINE vi16 set1(int16_t x) { return {_mm512_set1_epi16(x)}; }
+QS_INLINE vi16 load_magnitude_key(const int16_t* p) {
+  return {_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi16(0x7fff))};
+}
+QS_INLINE vi16 load_key(const int16_t* p) {
+  const __m512i x = _mm512_loadu_si512(p), magnitude = _mm512_and_si512(x, _mm512_set1_epi16(0x7fff));
+  return {_mm512_mask_sub_epi16(magnitude, _mm512_movepi16_mask(x), _mm512_setzero_si512(), magnitude)};
+}
+QS_INLINE mi16 lt(vi16 a, vi16 b) { return {_mm512_cmplt_epi16_mask(a.v, b.v)}; }
+QS_INLINE mi16 le(vi16 a, vi16 b) { return {_mm512_cmple_epi16_mask(a.v, b.v)}; }
+QS_INLINE mi16 gt(vi16 a, vi16 b) { return {_mm512_cmpgt_epi16_mask(a.v, b.v)}; }
+QS_INLINE mi16 eq(vi16 a, vi16 b) { return {_mm512_cmpeq_epi16_mask(a.v, b.v)}; }
+QS_INLINE mi16 mask_or(mi16 a, mi16 b) { return {_kor_mask32(a.m, b.m)}; }
+QS_INLINE mi16 mask_and(mi16 a, mi16 b) { return {_kand_mask32(a.m, b.m)}; }
+QS_INLINE uint32_t to_bits(mi16 a) { return _cvtmask32_u32(a.m); }
+QS_INLINE bool any(mi16 a) { return to_bits(a) != 0; }
+struct ShortLaneCount {
+  __m512i v = _mm512_setzero_si512();
+  QS_INLINE void add(mi16 a) { v = _mm512_mask_sub_epi16(v, a.m, v, _mm512_set1_epi16(-1)); }
+  QS_INLINE int64_t total() const { return _mm512_reduce_add_epi32(_mm512_madd_epi16(v, _mm512_set1_epi16(1))); }
+};
 
 // x itself, but loaded whole: the compiler may not fold the load into a masked instruction, which hardware prefetchers
 // do not follow.

@@ -36,8 +36,12 @@ struct vu8 {
   uint8_t v[2];
 };
 
+struct mi16 {
+  bool m;
+};
 struct vi16 {
   using elem = int16_t;
+  using mask = mi16;
   static constexpr int lanes = 1;
   int16_t v;
 };
@@ -151,6 +155,7 @@ QS_INLINE mf64 first_lanes(vf64, int n) { return {n > 0}; }
 
 // Conversions
 QS_INLINE vi32 to_i32(vf32 x) { return {static_cast<int32_t>(__builtin_rintf(x.v))}; }
+QS_INLINE vi32 truncate(vf32 x) { return {static_cast<int32_t>(x.v)}; }
 QS_INLINE vf32 to_f32(vi32 x) { return {static_cast<float>(x.v)}; }
 QS_INLINE vi32 as_i32(vf32 x) { return {static_cast<int32_t>(bits_of(x.v))}; }
 QS_INLINE vf32 as_f32(vi32 x) { return {float_from_bits(static_cast<uint32_t>(x.v))}; }
@@ -200,6 +205,25 @@ QS_INLINE vi16 min(vi16 a, vi16 b) { return a.v < b.v ? a : b; }
 QS_INLINE vi16 max(vi16 a, vi16 b) { return a.v > b.v ? a : b; }
 QS_INLINE int16_t reduce_min(vi16 x) { return x.v; }
 QS_INLINE int16_t reduce_max(vi16 x) { return x.v; }
+QS_INLINE vi16 set1(int16_t x) { return {x}; }
+QS_INLINE vi16 load_magnitude_key(const int16_t* p) { return {static_cast<int16_t>(read<int16_t>(p) & 0x7fff)}; }
+QS_INLINE vi16 load_key(const int16_t* p) {
+  const int16_t x = read<int16_t>(p), magnitude = static_cast<int16_t>(x & 0x7fff);
+  return {static_cast<int16_t>(x < 0 ? -magnitude : magnitude)};
+}
+QS_INLINE mi16 lt(vi16 a, vi16 b) { return {a.v < b.v}; }
+QS_INLINE mi16 le(vi16 a, vi16 b) { return {a.v <= b.v}; }
+QS_INLINE mi16 gt(vi16 a, vi16 b) { return {a.v > b.v}; }
+QS_INLINE mi16 eq(vi16 a, vi16 b) { return {a.v == b.v}; }
+QS_INLINE mi16 mask_or(mi16 a, mi16 b) { return {a.m || b.m}; }
+QS_INLINE mi16 mask_and(mi16 a, mi16 b) { return {a.m && b.m}; }
+QS_INLINE uint32_t to_bits(mi16 a) { return a.m; }
+QS_INLINE bool any(mi16 a) { return a.m; }
+struct ShortLaneCount {
+  int64_t v = 0;
+  QS_INLINE void add(mi16 a) { v += a.m; }
+  QS_INLINE int64_t total() const { return v; }
+};
 
 // Bytes as magnitudes.
 QS_INLINE vu8 set1(uint8_t x) { return {{x, x}}; }

@@ -37,8 +37,12 @@ struct vu8 {
   __m128i v;
 };
 
+struct mi16 {
+  __m128i m;
+};
 struct vi16 {
   using elem = int16_t;
+  using mask = mi16;
   static constexpr int lanes = 8;
   __m128i v;
 };
@@ -336,6 +340,7 @@ QS_INLINE int compress_store(double* p, mf64 m, vf64 x) {
 
 // Conversions
 QS_INLINE vi32 to_i32(vf32 x) { return {_mm_cvtps_epi32(x.v)}; }
+QS_INLINE vi32 truncate(vf32 x) { return {_mm_cvttps_epi32(x.v)}; }
 QS_INLINE vf32 to_f32(vi32 x) { return {_mm_cvtepi32_ps(x.v)}; }
 QS_INLINE vi32 as_i32(vf32 x) { return {_mm_castps_si128(x.v)}; }
 QS_INLINE vf32 as_f32(vi32 x) { return {_mm_castsi128_ps(x.v)}; }
@@ -393,6 +398,33 @@ QS_INLINE int16_t reduce_max(vi16 x) {
   for (const int16_t v : lane) greatest = v > greatest ? v : greatest;
   return greatest;
 }
+QS_INLINE vi16 set1(int16_t x) { return {_mm_set1_epi16(x)}; }
+QS_INLINE vi16 load_magnitude_key(const int16_t* p) { return {_mm_and_si128(load128(p), _mm_set1_epi16(0x7fff))}; }
+QS_INLINE vi16 load_key(const int16_t* p) {
+  const __m128i x = load128(p), sign = _mm_srai_epi16(x, 15);
+  return {_mm_sub_epi16(_mm_xor_si128(_mm_and_si128(x, _mm_set1_epi16(0x7fff)), sign), sign)};
+}
+QS_INLINE mi16 gt(vi16 a, vi16 b) { return {_mm_cmpgt_epi16(a.v, b.v)}; }
+QS_INLINE mi16 lt(vi16 a, vi16 b) { return gt(b, a); }
+QS_INLINE mi16 le(vi16 a, vi16 b) { return {_mm_cmpeq_epi16(_mm_min_epi16(a.v, b.v), a.v)}; }
+QS_INLINE mi16 eq(vi16 a, vi16 b) { return {_mm_cmpeq_epi16(a.v, b.v)}; }
+QS_INLINE mi16 mask_or(mi16 a, mi16 b) { return {_mm_or_si128(a.m, b.m)}; }
+QS_INLINE mi16 mask_and(mi16 a, mi16 b) { return {_mm_and_si128(a.m, b.m)}; }
+QS_INLINE uint32_t to_bits(mi16 a) {
+  return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(a.m, _mm_setzero_si128())));
+}
+QS_INLINE bool any(mi16 a) { return _mm_movemask_epi8(a.m) != 0; }
+struct ShortLaneCount {
+  __m128i v = _mm_setzero_si128();
+  QS_INLINE void add(mi16 a) { v = _mm_sub_epi16(v, a.m); }
+  QS_INLINE int64_t total() const {
+    int16_t lane[vi16::lanes];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lane), v);
+    int64_t sum = 0;
+    for (const int16_t n : lane) sum += n;
+    return sum;
+  }
+};
 
 // Bytes as magnitudes.
 QS_INLINE vu8 set1(uint8_t x) { return {_mm_set1_epi8(static_cast<char>(x))}; }

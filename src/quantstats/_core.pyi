@@ -40,7 +40,14 @@ class Target:
     ) -> tuple[_Values, _Counts, int]: ...
     # min, max, abs_max, mean, quantiles, and the counts of NaN, +Inf and -Inf
     def summarize(
-        self, x: ArrayLike, axis: _Axis, quantiles: ArrayLike, keepdims: bool, nan_policy: _NanPolicy, /
+        self,
+        x: ArrayLike,
+        axis: _Axis,
+        quantiles: ArrayLike,
+        keepdims: bool,
+        nan_policy: _NanPolicy,
+        histogram: NDArray[np.uint64] | None,
+        /,
     ) -> tuple[_Values, _Values, _Values, _Values, NDArray[Any], _Counts, _Counts, _Counts]: ...
     @overload
     def saturating_matmul(
@@ -100,6 +107,10 @@ def share_memory(x: object) -> tuple[NDArray[Any], bool]: ...
 def build_info() -> _BuildInfo: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
+
+# CPUs that the operating system grants, and the quota of the cgroup (0.0: none), by the files below `root`
+def _usable_cpus(root: str) -> int: ...
+def _cgroup_cpus(root: str) -> float: ...
 
 _targets: dict[str, Target]
 _active: Target

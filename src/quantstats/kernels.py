@@ -140,6 +140,7 @@ def summarize(
     quantiles: Sequence[float] = (),
     keepdims: bool = False,
     nan_policy: NanPolicy = "raise",
+    histogram: NDArray[np.uint64] | None = None,
 ) -> Summary:
     """Return minimum, maximum, largest magnitude, mean, quantiles and counts of NaN and Inf along ``axis``.
 
@@ -148,9 +149,13 @@ def summarize(
 
     :param x: array of any shape and strides.
     :param quantiles: probabilities in [0, 1]; they lead the shape of `Summary.quantiles`.
+    :param histogram: 65,536 counters to which all values of ``x`` are added, as by `bit_histogram`; unchanged if an
+        error is raised. The values are counted in the same read where that is faster than another one: in arrays of
+        32 MB and more that are reduced along runs of memory.
     :raises ValueError: if a probability is outside [0, 1].
+    :raises TypeError: if `histogram` is another kind of array.
     """
-    return Summary(*_active.summarize(x, axis, quantiles, keepdims, nan_policy))
+    return Summary(*_active.summarize(x, axis, quantiles, keepdims, nan_policy, histogram))
 
 
 def mean_no_outliers(

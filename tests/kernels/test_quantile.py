@@ -111,6 +111,43 @@ def test_hard_sets_are_exact_and_need_no_fallback(target: Target, n: int, name: 
         assert target._quantile_fallbacks(x, q, None, False) == 0
 
 
+# 16-bit floats are read as integers, groups of vectors at a time, and with too many brackets counted value by value.
+@pytest.mark.parametrize("name", hard_sets(2))
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+def test_hard_sets_of_16_bits(target: Target, name: str, dtype: Any) -> None:
+    x = np.clip(hard_sets(LARGE)[name], -6e4, 6e4).astype(dtype)
+    for q in (CALIBRATION, TAILS, [0.5], [0.3, 0.7], np.linspace(0, 1, 20)):
+        assert_same_bits(quantile(target, x, q), expected(x, q))
+        assert target._quantile_fallbacks(x, q, None, False) == 0
+        assert_same_bits(target.abs_quantile(x, q, None, False, "raise"), expected(np.abs(x), q))
+    for n in (16_385, 16_385 + 63, 18_000, 65_536):  # whole groups and rests
+        assert_same_bits(quantile(target, x[:n], CALIBRATION), expected(x[:n], CALIBRATION))
+    plane = x[: LARGE // 8 * 8].reshape(-1, 8)
+    assert_same_bits(quantile(target, plane[:, 3], CALIBRATION), expected(plane[:, 3], CALIBRATION))
+    rows = x[:80_000].reshape(2, 2, 20_000)
+    assert_same_bits(quantile(target, rows, TAILS, (0, 2)), expected(rows, TAILS, (0, 2)))
+
+
+@pytest.mark.parametrize("share", [1e-5, 0.01, 0.999])
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+def test_special_values_of_16_bits(target: Target, dtype: Any, share: float) -> None:
+    random = generator(int(1 / share))
+    x = random.standard_normal(LARGE).astype(dtype)
+    for value in (np.inf, -np.inf, -0.0):
+        x[random.random(LARGE) < share / 4] = value
+    infinite = [order_statistics(x, q) for q in CALIBRATION]
+    assert_same_bits(quantile(target, x, CALIBRATION), np.array(infinite, np.float32) + 0)
+    # NaN of either sign lies beyond the infinities as an integer.
+    nan = random.random(LARGE) < share
+    x[nan] = np.nan
+    x[nan & (random.random(LARGE) < 0.5)] *= dtype(-1)
+    left = x[~np.isnan(x)]
+    for q in (CALIBRATION, TAILS, [0.5]):
+        wanted = np.array([order_statistics(left, one) for one in q], np.float32) + 0
+        assert_same_bits(quantile(target, x, q, nan_policy="ignore"), wanted)
+    assert int(target.summarize(x, None, CALIBRATION, False, "ignore", None)[5]) == LARGE - len(left)
+
+
 @pytest.mark.parametrize("n", [100, 4608, 20_000, LARGE])
 @pytest.mark.parametrize("share", [0.001, 0.3, 1.0])
 def test_infinities_are_ordinary_values(target: Target, n: int, share: float) -> None:

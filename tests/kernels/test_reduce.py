@@ -33,7 +33,7 @@ def cast(x: Array, dtype: Any) -> Array:
 
 def reduce(target: Target, x: Array, axis: Any, keepdims: bool = False) -> list[Any]:
     """The fields that one read of a reduction fills."""
-    low, high, largest, mean, _, *counts = target.summarize(x, axis, (), keepdims, "ignore")
+    low, high, largest, mean, _, *counts = target.summarize(x, axis, (), keepdims, "ignore", None)
     return [low, high, largest, mean, *counts]
 
 

@@ -18,7 +18,7 @@ def test_no_filler_is_taken_for_a_value(target: Target, dtype: Any, axis: int | 
     for rows in [*range(1, 36), 700]:
         for columns in [*range(1, 36), 65, 1030]:
             x = (sign * rng.uniform(1, 2, (rows, columns))).astype(dtype)
-            low, high, largest, mean, *_ = target.summarize(x, axis, (), False, "raise")
+            low, high, largest, mean, *_ = target.summarize(x, axis, (), False, "raise", None)
             wide = x.astype(np.float64)
             np.testing.assert_array_equal(low, wide.min(axis), err_msg=f"{x.shape}")
             np.testing.assert_array_equal(high, wide.max(axis), err_msg=f"{x.shape}")

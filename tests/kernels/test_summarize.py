@@ -28,7 +28,7 @@ def same(one: Any, other: Any) -> bool:
 
 def check(target: Target, x: Array, axis: Any, keepdims: bool = False, probabilities: Any = PROBABILITIES) -> None:
     """Compare a summary with the single functions, and with the summary of the scalar kernels."""
-    got = target.summarize(x, axis, probabilities, keepdims, "ignore")
+    got = target.summarize(x, axis, probabilities, keepdims, "ignore", None)
     low, high, largest, mean, quantiles, nan, pos_inf, neg_inf = got
     label = f"{x.dtype} shape {x.shape} strides {x.strides} axis {axis}"
     expected_low, expected_high = target.min_max(x, axis, keepdims, "ignore")
@@ -41,7 +41,7 @@ def check(target: Target, x: Array, axis: Any, keepdims: bool = False, probabili
     for count, flag in ((nan, np.isnan(wide)), (pos_inf, wide == np.inf), (neg_inf, wide == -np.inf)):
         np.testing.assert_array_equal(count, np.count_nonzero(flag, axis=axis, keepdims=keepdims), err_msg=label)
     for one, other in zip(
-        got, _core._targets["scalar"].summarize(x, axis, probabilities, keepdims, "ignore"), strict=True
+        got, _core._targets["scalar"].summarize(x, axis, probabilities, keepdims, "ignore", None), strict=True
     ):
         assert same(one, other), f"{label}: bits differ from scalar"
 
@@ -92,7 +92,7 @@ def test_more_probabilities_than_one_call_of_the_kernel_takes(target: Target) ->
 
 def test_no_probabilities(target: Target) -> None:
     x = spread((5, 300), np.float32)
-    assert target.summarize(x, 1, (), False, "raise")[4].shape == (0, 5)
+    assert target.summarize(x, 1, (), False, "raise", None)[4].shape == (0, 5)
 
 
 @given(
@@ -145,3 +145,79 @@ def test_bad_arguments_are_named() -> None:
         kernels.summarize(np.zeros(3, np.float32), quantiles=(99.0,))
     with pytest.raises(TypeError, match="int64"):
         kernels.summarize(np.arange(3))
+
+
+def counted(target: Target, x: Array) -> Array:
+    counts = np.zeros(65536, np.uint64)
+    target.bit_histogram(x, counts)
+    return counts
+
+
+LARGE = 9 * 1024 * 1024  # elements of float32: 36 MB, of which values are counted while they are reduced
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("probabilities", [(), PROBABILITIES])
+def test_histogram_of_the_same_read(target: Target, probabilities: Any, threads: int) -> None:
+    if target.isa == "scalar" and threads == 2:
+        return  # the sums of two threads are what the other instruction sets test
+    x = spread((LARGE,), np.float32, special=True)
+    counts = np.full(65536, 7, np.uint64)
+    before = _core.num_threads()
+    try:
+        _core.set_num_threads(threads)
+        with_counts = target.summarize(x, None, probabilities, False, "ignore", counts)
+        for one, other in zip(
+            with_counts, target.summarize(x, None, probabilities, False, "ignore", None), strict=True
+        ):
+            assert same(one, other)
+    finally:
+        _core.set_num_threads(before)
+    np.testing.assert_array_equal(counts, counted(target, x) + np.uint64(7))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "dtype"),
+    [
+        ((16, 64, 9216), (0, 2), np.float32),  # runs of channels in turn
+        ((9216, 1024), 1, np.float32),
+        ((9216, 1024), 0, np.float32),  # columns: another read
+        ((LARGE // 2,), None, np.float64),
+        ((2 * LARGE,), None, ml_dtypes.bfloat16),
+        ((70, 300), 1, np.float32),
+        ((70, 300), 0, np.float16),
+        ((), None, np.float32),
+    ],
+)
+def test_histogram_whatever_the_layout(shape: tuple[int, ...], axis: Any, dtype: Any) -> None:
+    target = _core._active
+    x = spread(shape, dtype)
+    for probabilities in ((), (0.5,)):
+        counts = np.zeros(65536, np.uint64)
+        target.summarize(x, axis, probabilities, False, "raise", counts)
+        np.testing.assert_array_equal(counts, counted(target, x))
+
+
+def test_histogram_of_a_strided_array() -> None:
+    x = spread((3, LARGE), np.float32)[:, ::2]
+    counts = np.zeros(65536, np.uint64)
+    kernels.summarize(x, quantiles=(0.5,), histogram=counts)
+    np.testing.assert_array_equal(counts, counted(_core._active, x))
+
+
+@pytest.mark.parametrize("size", [100, LARGE])
+def test_histogram_is_unchanged_where_nan_raises(size: int) -> None:
+    x = np.zeros(size, np.float32)
+    x[size // 2] = np.nan
+    counts = np.zeros(65536, np.uint64)
+    with pytest.raises(ValueError, match="holds 1 NaN"):
+        kernels.summarize(x, histogram=counts)
+    assert not counts.any()
+    kernels.summarize(x, histogram=counts, nan_policy="ignore")
+    assert counts.sum() == size - 1
+
+
+def test_histogram_must_be_counters() -> None:
+    for wrong in (np.zeros(65536), np.zeros(65535, np.uint64), [0] * 65536):
+        with pytest.raises(TypeError, match=r"histogram is .* uint64 array of shape \(65536,\)"):
+            kernels.summarize(np.zeros(3, np.float32), histogram=wrong)  # type: ignore[arg-type]

@@ -95,9 +95,9 @@ def test_summary(target: Target, layout: str) -> None:
     x[200:LARGE:150_000] = np.inf
     x = view(x)
     for q in ([], TAILS):
-        assert_independent_of_threads(lambda q=q: target.summarize(x, axis, q, False, "ignore"))  # type: ignore[misc]
+        assert_independent_of_threads(lambda q=q: target.summarize(x, axis, q, False, "ignore", None))  # type: ignore[misc]
     quantstats.set_num_threads(3)
-    low, high, largest, mean, quantiles, nan, _, _ = target.summarize(x, axis, TAILS, False, "ignore")
+    low, high, largest, mean, quantiles, nan, _, _ = target.summarize(x, axis, TAILS, False, "ignore", None)
     assert flat((low, high)) == flat(target.min_max(x, axis, False, "ignore"))
     assert flat(largest) == flat(target.abs_max(x, axis, False, "ignore"))
     assert flat(mean) == flat(target.mean(x, axis, False, "ignore"))

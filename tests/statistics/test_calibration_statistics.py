@@ -26,7 +26,7 @@ from quantstats.range_estimator import (
 from quantstats.statistics import RangeEstimator
 from quantstats.statistics.calibration import CalibrationStatistics, columns_for
 from quantstats.statistics.columnar_table import ColumnarTable
-from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, DEFAULT_PROBABILITIES
+from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, DEFAULT_PROBABILITIES, TensorStatistics
 
 S, A = StatisticsType, AggregatorType
 
@@ -485,3 +485,25 @@ def test_a_table_that_grows_keeps_its_rows() -> None:
     table = collect(samples)["x"].table
     np.testing.assert_array_equal(table.matrix(DEFAULT_COLUMNS[0])[:, 0], np.arange(40))
     assert not table.values.flags.writeable
+
+
+@pytest.mark.parametrize("batchwise", [False, True])
+@pytest.mark.parametrize("channel_axis", [None, 1])
+def test_a_sample_counted_while_it_is_reduced_leaves_the_same(
+    batchwise: bool, channel_axis: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large samples are counted in the read that reduces them, small ones in a read of their own."""
+    rng = np.random.default_rng(3)
+    samples = [rng.standard_normal((2, 3, 40), np.float32), rng.standard_normal((2, 3, 1_500_000), np.float32)]
+
+    def collected() -> TensorStatistics:
+        statistics = TensorStatistics(DEFAULT_COLUMNS, channel_axis=channel_axis, batchwise=batchwise)
+        for sample in samples:
+            statistics.add(statistics.reduce(sample))
+        return statistics
+
+    of_large = collected()
+    for threshold in (0, 1 << 62):
+        monkeypatch.setattr("quantstats.statistics.tensor_statistics._COUNTED_WHILE_REDUCED", threshold)
+        assert collected().has_bits_of(of_large)
+    assert of_large.histogram.total == sum(sample.size for sample in samples)

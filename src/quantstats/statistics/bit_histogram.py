@@ -48,9 +48,22 @@ class BitHistogram:
         """How many of the values are zero, or denormals below 9.2e-41 in magnitude."""
         return int(self.counts[list(_ZERO_KEYS)].sum())
 
-    def add(self, x: npt.NDArray[Any], minimum: float, maximum: float) -> None:
-        """Count the values of `x`, all finite, whose least and greatest value are `minimum` and `maximum`."""
-        kernels.bit_histogram(x, self.counts)
+    def add(
+        self,
+        x: npt.NDArray[Any],
+        minimum: float,
+        maximum: float,
+        *,
+        counts: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Count the values of `x`, all finite, whose least and greatest value are `minimum` and `maximum`.
+
+        :param counts: counters of the values of `x`, if they were counted before.
+        """
+        if counts is None:
+            kernels.bit_histogram(x, self.counts)
+        else:
+            self.counts += counts
         self.minimum = min(self.minimum, minimum)
         self.maximum = max(self.maximum, maximum)
 

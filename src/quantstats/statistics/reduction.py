@@ -134,15 +134,28 @@ class SampleReducer:
         shape = reduced_shape(x.shape, axes)
         return [row.reshape(shape) for row in self.matrix(x, axes, skip_nan=skip_nan)]
 
-    def matrix(self, x: Array, axes: tuple[int, ...], *, skip_nan: bool = False) -> Array:
-        """The same as one array: [columns, values], the values of the other axes in C order."""
+    def matrix(
+        self,
+        x: Array,
+        axes: tuple[int, ...],
+        *,
+        skip_nan: bool = False,
+        histogram: npt.NDArray[np.uint64] | None = None,
+    ) -> Array:
+        """The same as one array: [columns, values], the values of the other axes in C order.
+
+        :param histogram: counters to which all values of `x` are added, as `summarize` does; not after an error.
+        """
         reduced: tuple[int, ...] | None = None if len(axes) == x.ndim else axes
         if not axes:  # Nothing to reduce: each value is a slice of its own.
             x, reduced = x[np.newaxis], (0,)
         rows: Array | None = None
         for call in self._calls:
             clamped = x if call.limit is None else clamp(x, call.limit)
-            summary = kernels.summarize(clamped, reduced, quantiles=call.quantiles, nan_policy="ignore")
+            counters = histogram if call.limit is None else None
+            summary = kernels.summarize(
+                clamped, reduced, quantiles=call.quantiles, nan_policy="ignore", histogram=counters
+            )
             if not skip_nan:
                 require_finite(clamped, summary)
             if rows is None:

@@ -50,6 +50,9 @@ DEFAULT_COLUMNS = (
 # The bins of the histogram that hold zeros and denormals too small to tell from zero.
 _ZERO_BINS = (0x7FFF, 0x8000)
 
+# Bytes of a sample that is counted while it is reduced.
+_COUNTED_WHILE_REDUCED = 32 << 20
+
 
 class ValueCounts(NamedTuple):
     """How many values of a kind a tensor had over all samples.
@@ -82,12 +85,14 @@ class ReducedSample:
     :param rows: [items, columns, 1] for the table of the tensor; no items for an empty sample.
     :param channel_rows: [items, columns, channels] for the table per channel, if there is one.
     :param non_finite: how many values were not finite.
+    :param counts: counters of the histogram, if the sample was counted while it was reduced.
     """
 
     value: Array
     rows: Array
     channel_rows: Array | None
     non_finite: NonFiniteCounts = ALL_FINITE
+    counts: npt.NDArray[np.uint64] | None = None
 
 
 class TensorStatistics:
@@ -190,20 +195,28 @@ class TensorStatistics:
         return reduced
 
     def _reduce(self, sample: Array, *, skip_nan: bool = False) -> ReducedSample:
-        rows = self._rows(sample, None, skip_nan)
+        # Counted in the read that finds the rows where that is faster than another read: see `kernels.summarize`.
+        counts = np.zeros_like(self.histogram.counts) if sample.nbytes >= _COUNTED_WHILE_REDUCED else None
+        rows = self._rows(sample, None, skip_nan, counts)
         per_channel = None
         if self.channel_axis is not None:
             per_channel = self._rows(sample, self.channel_axis % sample.ndim, skip_nan)
-        return ReducedSample(sample, rows, per_channel)
+        return ReducedSample(sample, rows, per_channel, counts=counts)
 
-    def _rows(self, sample: Array, channel_axis: int | None, skip_nan: bool) -> Array:
+    def _rows(
+        self,
+        sample: Array,
+        channel_axis: int | None,
+        skip_nan: bool,
+        histogram: npt.NDArray[np.uint64] | None = None,
+    ) -> Array:
         kept = set() if channel_axis is None else {channel_axis}
         items = 1
         if self.batchwise and sample.ndim > 0 and channel_axis != 0:
             kept.add(0)
             items = sample.shape[0]
         axes = tuple(axis for axis in range(sample.ndim) if axis not in kept)
-        values = self._reducer.matrix(sample, axes, skip_nan=skip_nan)
+        values = self._reducer.matrix(sample, axes, skip_nan=skip_nan, histogram=histogram)
         rows = values.reshape(len(self.columns), items, -1).transpose(1, 0, 2)
         return drop_empty_items(rows) if skip_nan else rows
 
@@ -230,7 +243,8 @@ class TensorStatistics:
         if len(reduced.rows):
             self.dtype, self.rank = _name_of(reduced.value.dtype), reduced.value.ndim
             low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
-            self.histogram.add(reduced.value, float(reduced.rows[:, low].min()), float(reduced.rows[:, high].max()))
+            extrema = float(reduced.rows[:, low].min()), float(reduced.rows[:, high].max())
+            self.histogram.add(reduced.value, *extrema, counts=reduced.counts)
 
     def difference(self, other: TensorStatistics) -> str | None:
         """Why the samples of `other` cannot be added to these, in words; None if they can."""
