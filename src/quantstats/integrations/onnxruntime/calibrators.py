@@ -45,8 +45,6 @@ _NUMPY_TYPES: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
     onnx.TensorProto.FLOAT16: np.dtype(np.float16),
 }
-# Of quantiles: n * p may come out a little more than the integer that it is.
-_RANK_TOLERANCE = 1e-12
 # From one power of two to the next.
 _BIT_BINS_PER_OCTAVE = 128
 
@@ -280,7 +278,7 @@ class _Distribution:
         self.bit_bins = BitHistogram()
 
     def add(self, x: Array, minimum: float, maximum: float) -> None:
-        self.equal_bins.add(x, max(-minimum, maximum))
+        self.equal_bins.add(x, minimum, maximum)
         self.bit_bins.add(x, minimum, maximum)
 
     @property
@@ -290,7 +288,9 @@ class _Distribution:
     def value_at(self, share: float, *, magnitudes: bool = False) -> float:
         """The least value at or below which lies `share` of all values, or a little less: a lower edge of its bin."""
         total = self.equal_bins.total
-        rank = min(max(math.ceil(share * total * (1 - _RANK_TOLERANCE)), 1), total)
+        rank = min(max(math.ceil(share * total), 1), total)
+        if rank > 1 and (rank - 1) / total >= share:  # The product was rounded up.
+            rank -= 1
         if rank == total:
             return self.greatest_magnitude if magnitudes else self.bit_bins.maximum
         edge = self.equal_bins.lower_edge(rank, magnitudes=magnitudes)
@@ -301,12 +301,19 @@ class _Distribution:
 
     def moments(self, power: float) -> tuple[float, float]:
         """Mean and standard deviation of the values x, taken as ``sign(x) * abs(x)**power``."""
-        bins, counts = self.equal_bins, self.equal_bins.counts.astype(np.float64)
-        counts[counts.size // 2] -= self.bit_bins.zeros  # They need no bin.
-        values = (bins.edges[:-1] + bins.edges[1:]) / 2
+        edges = self.equal_bins.edges
+        near, far = edges[:-1], edges[1:]
+        # Bins of either kind end at this magnitude, below which bit bins are the narrower ones. Zeros add nothing.
+        border = _BIT_BINS_PER_OCTAVE * self.equal_bins.width
+        outer = (near >= border) | (far <= -border)
+        low, high, inside = self.bit_bins.spread()
+        inner = np.maximum(np.abs(low), np.abs(high)) <= border
+        counts = np.concatenate([self.equal_bins.counts[outer], inside[inner]])
+        values = np.concatenate([(near + far)[outer], (low + high)[inner]]) / 2
         values = np.sign(values) * np.abs(values) ** power
-        mean = float((counts * values).sum()) / bins.total
-        return mean, math.sqrt(max(float((counts * values**2).sum()) / bins.total - mean**2, 0.0))
+        total = self.equal_bins.total
+        mean = float((counts * values).sum()) / total
+        return mean, math.sqrt(max(float((counts * values**2).sum()) / total - mean**2, 0.0))
 
 
 class HistogramCalibrater(StreamingCalibrater[_Distribution]):
@@ -348,9 +355,9 @@ class HistogramCalibrater(StreamingCalibrater[_Distribution]):
         if not found.equal_bins.total:
             found = _Distribution()
             found.add(np.zeros(1, dtype), 0.0, 0.0)
-        # The range of a histogram of zeros alone is NumPy's.
-        reach = found.greatest_magnitude or 0.5
-        edges = np.linspace(-reach, reach, self.num_bins + 1).astype(dtype)
+        # The range of a histogram of zeros alone is NumPy's, and so are the last bits of the edges.
+        reach = dtype.type(found.greatest_magnitude or 0.5)
+        edges = np.linspace(-reach, reach, self.num_bins + 1, dtype=dtype)
         return self._data_of(found, found.equal_bins.uniform(edges), edges)
 
     def _data_of(self, found: _Distribution, counts: npt.NDArray[np.int64], edges: Array) -> TensorData:
@@ -402,7 +409,7 @@ class PercentileCalibrater(HistogramCalibrater):
 
     Symmetric, the range ends at the percentile of the magnitudes, else it leaves out half of ``100 - percentile`` per
     cent on either side; and it does not reach beyond the values. onnxruntime's calibrator takes the lower edge of the
-    bin in which the percentile lies; this one the lower edge of a bin that is narrower than ``m / 4096``, m being the
+    bin in which the percentile lies; this one the lower edge of a bin that is narrower than ``m / 2048``, m being the
     greatest magnitude, and than 1/128 of the value itself.
 
     :param method: "percentile"; for the sake of onnxruntime's signature.

@@ -5,7 +5,7 @@ makes the range twice as wide, as often as it takes, and each bin of the wider r
 before. So the counts are those that one pass over all values at once gives: they do not depend on the order of the
 samples, and an outlier of any size takes no more memory.
 
-The greatest magnitude m lies in (2**(e - 1), 2**e), which makes a bin narrower than m / 4096.
+The greatest magnitude m lies in (2**(e - 1), 2**e), which makes a bin narrower than m / 2048.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quantstats import kernels
 
 __all__ = ["NestedHistogram"]
 
-_LOG_BINS = 13
+_LOG_BINS = 12
 _BINS = 1 << _LOG_BINS  # On either side of zero.
 _LEAST_EXPONENT = -100  # Edges of narrower bins would be denormal. Zeros alone have this range.
 _GREATEST_EXPONENT = 127  # Beyond, the outermost edge is no float32.
@@ -56,14 +56,17 @@ class NestedHistogram:
         """The edges, [bins + 1]. Zero is the one in the middle."""
         return np.arange(-_BINS, _BINS + 1, dtype=np.float64) * np.float64(self.width)
 
-    def add(self, x: npt.NDArray[Any], greatest: float) -> None:
-        """Count the values of `x`, whose greatest magnitude is `greatest`."""
-        self._widen(max(math.frexp(greatest)[1], _LEAST_EXPONENT))
+    def add(self, x: npt.NDArray[Any], minimum: float, maximum: float) -> None:
+        """Count the values of `x`, whose least and greatest value are `minimum` and `maximum`."""
+        if greatest := max(-minimum, maximum):
+            self._widen(max(math.frexp(greatest)[1], _LEAST_EXPONENT))
         if self._exponent > _GREATEST_EXPONENT:  # Half the values, in half the range, have the same bins.
-            x, reach = x * np.float32(0.5), math.ldexp(1.0, _GREATEST_EXPONENT)
+            x = x * np.float32(0.5)
+        reach = math.ldexp(1.0, min(self._exponent, _GREATEST_EXPONENT))
+        if minimum < 0:
+            self._counts += kernels.histogram(x, 2 * _BINS, (-reach, reach))[0]
         else:
-            reach = math.ldexp(1.0, self._exponent)
-        self._counts += kernels.histogram(x, 2 * _BINS, (-reach, reach))[0]
+            self._counts[_BINS:] += kernels.histogram(x, _BINS, (0.0, reach))[0]
 
     def _widen(self, exponent: int) -> None:
         steps = exponent - self._exponent
