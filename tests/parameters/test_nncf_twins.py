@@ -152,7 +152,7 @@ def test_what_nncf_lacks_is_refused_by_name(member: Any, message: str) -> None:
 @pytest.mark.usefixtures("nncf")
 def test_a_pairing_is_not_dropped_in_silence() -> None:
     advanced = advanced_parameters.AdvancedQuantizationParameters(overflow_pairing="adjacent")
-    with pytest.raises(ParameterError, match="overflow_pairing='adjacent' .* does not exist in the installed nncf"):
+    with pytest.raises(ParameterError, match=r"overflow_pairing='adjacent' .* does not exist in the installed nncf"):
         advanced.to_nncf()
 
 
