@@ -8,6 +8,7 @@ The session is that of onnxruntime's calibrators, without graph optimizations, s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,8 +92,14 @@ class StreamingCalibrater(CalibraterBase, Generic[Statistics]):  # type: ignore[
             per_channel=per_channel,
         )
         tensors, infos = self.select_tensors_to_calibrate(self.model)
-        # In an order of their own: that of a set of names differs from process to process.
-        self._dtypes = {name: _NUMPY_TYPES[infos[name].type.tensor_type.elem_type] for name in sorted(tensors)}
+        # In the order in which they are computed, so that the first with a NaN is where it comes from.
+        graph = self.model.graph
+        computed = (value.name for value in graph.input), (name for node in graph.node for name in node.output)
+        self._dtypes = {
+            name: _NUMPY_TYPES[infos[name].type.tensor_type.elem_type]
+            for name in itertools.chain(*computed)
+            if name in tensors
+        }
         self._statistics: dict[str, Statistics] = {name: self._new() for name in self._dtypes}
         self._num_samples = 0
 
