@@ -27,7 +27,7 @@ struct ReduceOutput {
   uint32_t* counters = nullptr;
 };
 
-// The counters of a worker are two sub-histograms, each of 65,536 counters, one for NaN, and padding; see
+// The counters of a worker are two sub-histograms, each of 65,536 counters and padding; NaN is not counted; see
 // counters.inl.h. The counter of a bin is the sum of both. They hold 2^32 - 1 elements.
 constexpr int64_t kBitCounterStride = 65571;
 constexpr int64_t kBitCounterWords = 2 * kBitCounterStride;

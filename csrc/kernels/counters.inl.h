@@ -28,11 +28,17 @@ class SubHistograms {
   static constexpr size_t bytes(int64_t size) { return static_cast<size_t>(ways * stride(size)) * sizeof(uint32_t); }
 
   void count(const int32_t* index, int n) {
+    static_assert(4 % ways == 0, "elements are counted four at a time");
     uint32_t* const c = counters_;
     const int64_t s = stride_;
     int i = 0;
-    for (; i + ways <= n; i += ways) {
-      for (int w = 0; w < ways; ++w) ++c[w * s + index[i + w]];
+    for (; i + 4 <= n; i += 4) {
+      uint64_t pair[2];  // two indices a load
+      __builtin_memcpy(pair, index + i, sizeof pair);
+      for (int w = 0; w < 4; w += 2) {
+        ++c[w % ways * s + static_cast<uint32_t>(pair[w / 2])];
+        ++c[(w + 1) % ways * s + static_cast<int64_t>(pair[w / 2] >> 32)];
+      }
     }
     for (; i < n; ++i) ++c[index[i]];
   }
@@ -71,28 +77,46 @@ constexpr int kKeys = 65536;
 using BitCounters = SubHistograms<2>;  // four take more of the second-level cache than they gain
 static_assert(BitCounters::stride(kKeys) == kBitCounterStride, "mend kBitCounterStride");
 
+constexpr int kZeroKey = 0x8000;
+
 // The upper half h of a float's bits, so that keys ascend with the values: ~h for a set sign bit, else h | 0x8000.
+//
+// +0.0 and NaN have no index: they are left out and their numbers kept. Half of what a ReLU leaves may be zeros, and
+// one counter for all of them would make each wait for the store before.
 struct BitKeys {
+  int64_t zeros = 0;
+  int64_t nan = 0;
+
+  // Finds the indices of up to kIndices elements, and returns how many there are.
   template <class E>
-  void operator()(const E* x, int n, int32_t* index) const {
+  int operator()(const E* x, int n, int32_t* index) {
+    alignas(64) float kept[kIndices + kLanes];
+    int size = 0, unordered_count = 0;
     for (int i = 0; i < n; i += kLanes) {
       const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(0.0f));
-      const vi32 bits = as_i32(v);
-      const vi32 flip = bit_or(bit_and(shift_right<31>(bits), set1(0xffff)), set1(0x8000));
-      const vi32 key = bit_xor(shift_right_logical<16>(bits), flip);
-      store(index + i, select(unordered(v, v), set1(kKeys), key));
+      const mf32 is_nan = unordered(v, v);
+      unordered_count += popcount(is_nan);
+      size += compress_store(kept + size, mask_not(mask_or(is_nan, eq(as_i32(v), set1(0)))), v);
     }
+    for (int i = 0; i < size; i += kLanes) {
+      const vi32 bits = as_i32(load(kept + i));
+      const vi32 flip = bit_or(bit_and(shift_right<31>(bits), set1(0xffff)), set1(0x8000));
+      store(index + i, bit_xor(shift_right_logical<16>(bits), flip));
+    }
+    zeros += n - size - unordered_count;
+    nan += unordered_count;
+    return size;
   }
   // A double is cut to a float towards zero, as the bins cut a float: finite values stay finite, and every bin holds
   // just the values from its lower edge up to the next.
-  void operator()(const double* x, int n, int32_t* index) const {
+  int operator()(const double* x, int n, int32_t* index) {
     float cut[kIndices];
     for (int i = 0; i < n; ++i) {
       const float nearest = static_cast<float>(x[i]);
       const bool away = __builtin_fabs(static_cast<double>(nearest)) > __builtin_fabs(x[i]);
       cut[i] = float_from_bits(bits_of(nearest) - (away ? 1u : 0u));
     }
-    (*this)(cut, n, index);
+    return (*this)(cut, n, index);
   }
 };
 
@@ -101,11 +125,12 @@ template <class E>
 void count_bits(const E* x, int64_t n, uint32_t* counters) {
   alignas(64) int32_t index[kIndices];
   BitCounters histogram = BitCounters::of(counters, 0, kKeys);
+  BitKeys keys;
   for (int64_t i = 0; i < n; i += kIndices) {
     const int size = n - i < kIndices ? static_cast<int>(n - i) : kIndices;
-    BitKeys{}(x + i, size, index);
-    histogram.count(index, size);
+    histogram.count(index, keys(x + i, size, index));
   }
+  counters[kZeroKey] += static_cast<uint32_t>(keys.zeros);
 }
 
 }  // namespace

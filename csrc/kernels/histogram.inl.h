@@ -35,18 +35,40 @@ class DirectHistogram {
   int64_t left_out_ = 0;
 };
 
-// Counts every element of `plan`; indexer(x, n, index) finds the indices of up to kIndices elements. Returns how many
-// elements were left out.
+// The same for the bits of floats, all of whose indices are those of bins.
+class DirectBitCounters {
+ public:
+  explicit DirectBitCounters(uint64_t* counts) : counts_(counts) {}
+  void count(const int32_t* index, int n) {
+    uint64_t* const c = counts_;
+    int i = 0;
+    for (; i + 4 <= n; i += 4) {
+      uint64_t pair[2];  // two indices a load
+      __builtin_memcpy(pair, index + i, sizeof pair);
+      ++c[static_cast<uint32_t>(pair[0])];
+      ++c[pair[0] >> 32];
+      ++c[static_cast<uint32_t>(pair[1])];
+      ++c[pair[1] >> 32];
+    }
+    for (; i < n; ++i) ++c[index[i]];
+  }
+  int64_t flush(uint64_t*) { return 0; }
+
+ private:
+  uint64_t* counts_;
+};
+
+// Counts every element of `plan`; indexer(x, n, index) finds the indices of up to kIndices elements and returns how
+// many there are. Returns how many elements had an index that is not of a bin.
 template <class E, class Histogram, class Count, class Indexer>
-int64_t count_all(const Plan& plan, Histogram histogram, Count* counts, Element<E>* buffer, const Indexer& indexer) {
+int64_t count_all(const Plan& plan, Histogram histogram, Count* counts, Element<E>* buffer, Indexer& indexer) {
   alignas(64) int32_t index[kIndices];
   int64_t left_out = 0, since_flush = 0;
   BlockReader<E> reader(plan, plan.data, buffer);
   while (reader.next()) {
     for (int64_t i = 0; i < reader.size; i += kIndices) {
       const int n = reader.size - i < kIndices ? static_cast<int>(reader.size - i) : kIndices;
-      indexer(reader.data + i, n, index);
-      histogram.count(index, n);
+      histogram.count(index, indexer(reader.data + i, n, index));
     }
     since_flush += reader.size;
     if (since_flush + kBlock > kFlushEvery) {
@@ -124,7 +146,7 @@ struct EqualBins {
     return narrow(scaled(first), scaled(second));
   }
 
-  void operator()(const T* x, int n, int32_t* index) const {
+  int operator()(const T* x, int n, int32_t* index) const {
     const vf32 down = set1(below), up = set1(above);
     for (int i = 0; i < n; i += kLanes) {
       const int m = n - i < kLanes ? n - i : kLanes;
@@ -136,6 +158,7 @@ struct EqualBins {
       const uint32_t doubtful = to_bits(mask_not(same)) & ((2u << (m - 1)) - 1);
       if (__builtin_expect(doubtful != 0, 0)) decide(x + i, m, doubtful, index + i);
     }
+    return n;
   }
 
   // For the lanes whose bits are set: is it the counter found, or the next?
@@ -164,7 +187,7 @@ struct SearchedBins {
   int32_t bins;
   static constexpr int32_t first = 0;
 
-  void operator()(const T* x, int n, int32_t* index) const {
+  int operator()(const T* x, int n, int32_t* index) const {
     for (int i = 0; i < n; ++i) {
       const T v = x[i];
       if (!(v >= edges[0] && v <= edges[bins])) {
@@ -178,6 +201,7 @@ struct SearchedBins {
       }
       index[i] = low;
     }
+    return n;
   }
 };
 
@@ -221,13 +245,18 @@ void histogram(const Plan* plan, const HistogramArguments* a, void* scratch) noe
 template <class E>
 int64_t bit_histogram_typed(const Plan& plan, uint64_t* counts, void* scratch) {
   using T = Element<E>;
-  constexpr int64_t enough = 4 * kKeys;  // elements that pay for clearing and adding up all counters
+  constexpr int64_t enough = 16 * kKeys;  // elements that pay for clearing and adding up all counters
   T* const buffer = static_cast<T*>(scratch);
   static_assert((kBlock + kBlockPad) * sizeof(T) + BitCounters::bytes(kKeys) <= kHistogramScratchBytes,
                 "raise kHistogramScratchBytes");
-  if (plan.count < enough)
-    return count_all<E>(plan, DirectHistogram<uint64_t>(counts, 0, kKeys), counts, buffer, BitKeys{});
-  return count_all<E>(plan, BitCounters(buffer + kBlock + kBlockPad, 0, kKeys), counts, buffer, BitKeys{});
+  BitKeys keys;
+  if (plan.count < enough) {
+    count_all<E>(plan, DirectBitCounters(counts), counts, buffer, keys);
+  } else {
+    count_all<E>(plan, BitCounters(buffer + kBlock + kBlockPad, 0, kKeys), counts, buffer, keys);
+  }
+  counts[kZeroKey] += static_cast<uint64_t>(keys.zeros);
+  return keys.nan;
 }
 
 int64_t bit_histogram(const Plan* plan, uint64_t* counts, void* scratch) noexcept {
