@@ -1,11 +1,10 @@
-"""Saturation in figures: what remedies leave of weights, what a certificate costs, and whole models by fix.
+"""Saturation in figures: what remedies leave of weights, and what a certificate costs.
 
-Three tables. SQNR of random weights with the full range, half of it, and the smallest safe scales. Time of certifying a
+Two tables. SQNR of random weights with the full range, half of it, and the smallest safe scales. Time of certifying a
 matrix of weights against one read of as many bytes, which is the minimum and maximum by our own kernel, on one thread.
-And the SQNR of the digits models against floating point, with exact sums and with sums that saturate as on a CPU
-without VNNI, products paired as neighbours.
+Whole models are measured by `benchmarks.overflow_models`.
 
-    python benchmarks/overflow.py [--samples 64] [--size 4096]
+    python benchmarks/overflow.py [--size 4096]
 """
 
 from __future__ import annotations
@@ -14,23 +13,18 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 import quantstats as qs
 from quantstats._core import _targets
-from quantstats.adapters.onnx import OnnxAdapter
-from quantstats.adapters.onnx.saturation import SaturatingModel
-from quantstats.overflow import PAIRINGS, LayerKind, smallest_safe_scale
+from quantstats.overflow import smallest_safe_scale
 from quantstats.quantizer import Quantizer, QuantizerConfig, quantizer_from_range
 
-DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 ROUNDS = 25
 
 Array = NDArray[Any]
@@ -100,45 +94,13 @@ def certificates(size: int) -> Table:
     return table
 
 
-def models(samples: int) -> Table:
-    """SQNR of the outputs of the digits models by fix, with exact and with saturating sums."""
-    table = Table(title="SQNR of outputs against fp32, dB", title_justify="left")
-    for column in ("model", "overflow fix", "exact sums", "saturating sums"):
-        table.add_column(column, justify="right" if "sums" in column else "left")
-    for name, family in (("digits_cnn", None), ("digits_transformer", qs.ModelType.TRANSFORMER)):
-        model = onnx.load(DIGITS / f"{name}.onnx")
-        (key,) = (value.name for value in model.graph.input)
-        with np.load(DIGITS / "calibration.npz") as calibration, np.load(DIGITS / "test.npz") as test:
-            data, unseen = calibration[key], test[key][:samples]
-        adapter = OnnxAdapter(model)
-        output = adapter.graph().outputs[0]
-        reference = np.concatenate([adapter.run({key: x[None]}, [output])[output] for x in unseen])
-        for fix, pairing in (
-            (qs.OverflowFix.DISABLE, "any"),
-            (qs.OverflowFix.FIRST_LAYER, "any"),
-            (qs.OverflowFix.ENABLE, "any"),
-            (qs.OverflowFix.AUTO, "any"),
-            (qs.OverflowFix.AUTO, "adjacent"),
-        ):
-            advanced = qs.AdvancedQuantizationParameters(overflow_fix=fix, overflow_pairing=pairing)
-            int8 = qs.quantize(model, data, model_type=family, advanced_parameters=advanced, progress=False)
-            simulated = SaturatingModel(int8, {kind: PAIRINGS["adjacent"].rule(kind) for kind in LayerKind})
-            row = []
-            for exact in (True, False):
-                found = [simulated.run({key: x[None]}, exact=exact)[output] for x in unseen]
-                row.append(f"{decibels(reference, np.concatenate(found)):.1f}")
-            table.add_row(name, f"{fix}, {pairing}" if fix is qs.OverflowFix.AUTO else str(fix), *row)
-    return table
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=64, help="test samples of the digits models")
     parser.add_argument("--size", type=int, default=4096, help="rows and columns of the certified matrix")
     arguments = parser.parse_args()
     console = Console(width=120)
-    for table in (remedies(), certificates(arguments.size), models(arguments.samples)):
+    for table in (remedies(), certificates(arguments.size)):
         console.print(table)
 
 
