@@ -116,7 +116,8 @@ class ColumnarTable:
 
     def append(self, block: Array) -> None:
         """Add the rows of one sample: [items, columns, channels], float32 or float64; see `fits`."""
-        self.extend(block, np.array([len(block)], np.int64))
+        self._add(block)
+        self._items.append(len(block))
 
     def extend(self, block: Array, items: npt.NDArray[np.int64]) -> None:
         """Add the rows of several samples, `items` of them for each; see `fits`."""

@@ -202,8 +202,10 @@ class _Call:
     def fill(self, rows: Array, summary: kernels.Summary, x: Array, axes: tuple[int, ...] | None) -> None:
         """Write the rows of the columns of this call; `summary` is that of `x`, which is clamped already."""
         for index, field, limit in self._fields:
-            value = np.asarray(getattr(summary, field))
-            rows[index] = (value if limit is None else clamp(value, limit)).reshape(-1)
+            value = getattr(summary, field)
+            if limit is not None:
+                value = clamp(np.asarray(value), limit)
+            rows[index] = value.reshape(-1) if isinstance(value, np.ndarray) else value
         quantiles = summary.quantiles.reshape(-1, rows.shape[1])
         if self._rows.size:
             rows[self._rows] = quantiles[self._planes]

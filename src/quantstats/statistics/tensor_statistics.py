@@ -120,6 +120,8 @@ class TensorStatistics:
         reducer: SampleReducer | None = None,
     ) -> None:
         self.columns = tuple(columns)
+        self._min_index = self.columns.index(Column(StatisticsType.MIN))
+        self._max_index = self.columns.index(Column(StatisticsType.MAX))
         self.channel_axis = channel_axis
         self.batchwise = batchwise
         self.non_finite: NonFinitePolicy = non_finite
@@ -210,12 +212,12 @@ class TensorStatistics:
         skip_nan: bool,
         histogram: npt.NDArray[np.uint64] | None = None,
     ) -> Array:
-        kept = set() if channel_axis is None else {channel_axis}
+        kept = () if channel_axis is None else (channel_axis,)
         items = 1
         if self.batchwise and sample.ndim > 0 and channel_axis != 0:
-            kept.add(0)
+            kept = (*kept, 0)
             items = sample.shape[0]
-        axes = tuple(axis for axis in range(sample.ndim) if axis not in kept)
+        axes = tuple(axis for axis in range(sample.ndim) if axis not in kept) if kept else tuple(range(sample.ndim))
         values = self._reducer.matrix(sample, axes, skip_nan=skip_nan, histogram=histogram)
         rows = values.reshape(len(self.columns), items, -1).transpose(1, 0, 2)
         return drop_empty_items(rows) if skip_nan else rows
@@ -239,11 +241,15 @@ class TensorStatistics:
         if self.channel_table is not None:
             assert reduced.channel_rows is not None
             self.channel_table.append(reduced.channel_rows)
-        self.non_finite_counts = self.non_finite_counts.plus(reduced.non_finite)
-        if len(reduced.rows):
+        if reduced.non_finite is not ALL_FINITE:
+            self.non_finite_counts = self.non_finite_counts.plus(reduced.non_finite)
+        rows = reduced.rows
+        if len(rows):
             self.dtype, self.rank = _name_of(reduced.value.dtype), reduced.value.ndim
-            low, high = (self.columns.index(Column(kind)) for kind in (StatisticsType.MIN, StatisticsType.MAX))
-            extrema = float(reduced.rows[:, low].min()), float(reduced.rows[:, high].max())
+            if len(rows) == 1:  # NumPy takes microseconds for the least of one value.
+                extrema = rows.item(self._min_index), rows.item(self._max_index)
+            else:
+                extrema = float(rows[:, self._min_index].min()), float(rows[:, self._max_index].max())
             self.histogram.add(reduced.value, *extrema, counts=reduced.counts)
 
     def difference(self, other: TensorStatistics) -> str | None:
