@@ -221,3 +221,54 @@ def test_depthwise_convolutions_add_products_one_by_one(plain_path: PlainPath, h
     probes = {name: make() for name, make in DEPTHWISE.items()}
     assert {probe.kind for probe in probes.values()} == {LayerKind.DEPTHWISE_CONVOLUTION}
     check(plain_path, probes, hidden)
+
+
+@pytest.mark.parametrize("hidden", LEVELS)
+def test_kernels_that_never_saturate(plain_path: PlainPath, hidden: Hidden) -> None:
+    """Those for int8 activations, which a shift by 128 would make 255, and ConvInteger: their sums are exact."""
+    length = 37
+    pairs = list(itertools.combinations(range(length), 2))
+    weight = weights(pairs, length)
+    jobs = []
+    for rows in (1, 5):
+        feed = np.full((rows, length), 127, np.int8)
+        node = helper.make_node("MatMulInteger", ["a", "b"], ["y"])
+        jobs.append((model(node, feed, np.dtype(np.int32), {"b": weight.T}), [{"a": feed}]))
+    for groups in (1, 2, len(pairs)):
+        kernel = weight if groups < len(pairs) else weight[:, :9]
+        kernel = kernel.reshape(len(pairs), -1, 1, 1) if groups < len(pairs) else kernel.reshape(-1, 1, 3, 3)
+        feed = np.full((1, kernel.shape[1] * groups, 5, 5), 255, np.uint8)
+        node = helper.make_node("ConvInteger", ["a", "b"], ["y"], group=groups)
+        jobs.append((model(node, feed, np.dtype(np.int32), {"b": kernel}), [{"a": feed}]))
+    for ((matrix_sums,),) in plain_path.run(jobs[:2], hidden):
+        assert np.all(matrix_sums == 2 * 127 * 127)
+    pointwise, grouped, depthwise = (sums for ((sums,),) in plain_path.run(jobs[2:], hidden))
+    assert np.all(pointwise == EXACT)
+    assert np.all(grouped == EXACT)
+    assert depthwise.max() == EXACT
+
+
+def test_transposed_convolutions_are_computed_in_floating_point(plain_path: PlainPath) -> None:
+    rng = np.random.default_rng(3)
+    constants = {
+        "one": np.float32(1),
+        "zero": np.uint8(0),
+        "weight_zero": np.int8(0),
+        "b": rng.choice(np.array([-127, 127], np.int8), (8, 16, 3, 3)),
+        "scale": np.float32(2000),
+        "middle": np.uint8(128),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "one", "zero"], ["x"]),
+        helper.make_node("DequantizeLinear", ["b", "one", "weight_zero"], ["w"]),
+        helper.make_node("ConvTranspose", ["x", "w"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "scale", "middle"], ["y"]),
+    ]
+    feed = rng.choice(np.array([0, 255], np.uint8), (1, 8, 9, 9))
+    made = model(nodes[0], feed, np.dtype(np.uint8), constants)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    exact, *others = (plain_path.run([(made, [{"a": feed}])], hidden)[0][0][0] for hidden in Hidden)
+    assert len(np.unique(exact)) > 10
+    for found in others:
+        np.testing.assert_array_equal(found, exact)
