@@ -21,6 +21,8 @@ from quantstats.adapters.onnx.integer_layers import QuantizedGraph, QuantizedNod
 from quantstats.adapters.onnx.saturation import SaturatingModel
 from quantstats.overflow import PAIRINGS, LayerKind, analyze, certify, simulate
 
+from . import models as small
+
 Array = NDArray[Any]
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 NETWORKS = ("digits_cnn", "digits_transformer", "resnet18")
@@ -241,3 +243,21 @@ def test_the_predicted_loss_is_what_the_cpu_shows(outputs: Any, name: str, fix: 
     assert predicted == pytest.approx(seen, abs=1)
     # All that differs is rounding in between; it reaches few outputs.
     assert decibels(plain, simulated) > 35
+
+
+@pytest.mark.parametrize("maker", ["quantstats", "QDQ", "QOperator"])
+def test_every_kind_of_layer_is_simulated(plain_path: PlainPath, maker: str, tmp_path: Path) -> None:
+    """Grouped and depthwise convolutions among them, in models by quantstats and in both forms of onnxruntime's."""
+    model = small.quantized(DISABLE) if maker == "quantstats" else small.by_onnxruntime(tmp_path, maker)
+    data = small.samples(4, seed=9)
+    exact, plain = (
+        np.concatenate([output for (output,) in plain_path.run([(model, data)], hidden)[0]])
+        for hidden in (Hidden.NOTHING, Hidden.AVX512)
+    )
+    simulated, unsaturated = (
+        np.concatenate([SaturatingModel(model, RULES).run(sample, exact=e)["y"] for sample in data])
+        for e in (False, True)
+    )
+    np.testing.assert_allclose(simulated, plain, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(unsaturated, exact, rtol=0, atol=1e-6)
+    assert decibels(exact, plain) < 30
