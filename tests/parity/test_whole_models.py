@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,21 +195,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def nncf() -> Iterator[SimpleNamespace]:
-    """nncf without its log; importing it takes a second."""
-    import nncf
-    from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
-
-    nncf.set_log_level(logging.ERROR)
-    yield SimpleNamespace(module=nncf, smooth_quant=AdvancedSmoothQuantParameters)
-    nncf.set_log_level(logging.INFO)
-
-
-def theirs(
+def quantize_by_nncf(
     nncf: SimpleNamespace, model: onnx.ModelProto, samples: list[Sample], options: dict[str, Any]
-) -> tuple[dict[str, tuple[Array, Array]], dict[str, Array]]:
-    """Range of every tensor that nncf quantizes, and scale of every constant, by name."""
+) -> onnx.ModelProto:
+    """What nncf makes of a model, without what changes it besides rounding."""
     converted = {name: value.to_nncf() for name, value in options.items() if value is not None}
     advanced = converted.pop("advanced_parameters", nncf.module.AdvancedQuantizationParameters())
     # Neither changes a range, but both change the values that are observed.
@@ -218,13 +206,21 @@ def theirs(
     advanced.disable_channel_alignment = True
     advanced.smooth_quant_alphas = nncf.smooth_quant(-1, -1)
     with contextlib.redirect_stdout(io.StringIO()):
-        quantized = nncf.module.quantize(
+        quantized: onnx.ModelProto = nncf.module.quantize(
             model,
             nncf.module.Dataset(samples),
             subset_size=len(samples),
             advanced_parameters=advanced,
             **converted,
         )
+    return quantized
+
+
+def theirs(
+    nncf: SimpleNamespace, model: onnx.ModelProto, samples: list[Sample], options: dict[str, Any]
+) -> tuple[dict[str, tuple[Array, Array]], dict[str, Array]]:
+    """Range of every tensor that nncf quantizes, and scale of every constant, by name."""
+    quantized = quantize_by_nncf(nncf, model, samples, options)
     constants = {i.name: numpy_helper.to_array(i) for i in quantized.graph.initializer}
     activations, weights = {}, {}
     for node in quantized.graph.node:
