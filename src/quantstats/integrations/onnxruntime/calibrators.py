@@ -3,7 +3,7 @@
 onnxruntime's own run all samples first and keep every tensor of every sample. These read each tensor once it is
 computed and let it go; what stays is a pair of numbers, or two histograms of fixed size, for each tensor.
 
-The session is that of onnxruntime's calibrators, without graph optimizations, so the tensors have the same bits.
+The session has no graph optimizations, as that of onnxruntime's calibrators, so the tensors have the same bits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnxruntime.quantization.calibrate import CalibraterBase, CalibrationMethod, TensorData, TensorsData
 
 from quantstats import kernels
@@ -114,6 +115,18 @@ class StreamingCalibrater(CalibraterBase, Generic[Statistics]):  # type: ignore[
         # Without a type, which onnxruntime infers: inferred shapes do not hold for samples of other shapes.
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._dtypes if name not in outputs)
         onnx.save(self.model, self.augmented_model_path, save_as_external_data=self.use_external_data_format)
+
+    def create_inference_session(self) -> None:
+        """Load the augmented model, without graph optimizations, as onnxruntime's calibrators do."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Its threads would wait for the next run at full load, and take the cores from the kernels.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # All activations are outputs, with memory of their own; a block for them would be a second one.
+        options.enable_mem_pattern = False
+        self.infer_session = onnxruntime.InferenceSession(
+            self.augmented_model_path, sess_options=options, providers=self.execution_providers
+        )
 
     def collect_data(self, data_reader: Reader) -> None:
         """Take in all samples of a reader. It can be called several times.
