@@ -64,6 +64,10 @@ class BitHistogram:
             kernels.bit_histogram(x, self.counts)
         else:
             self.counts += counts
+        self.widen(minimum, maximum)
+
+    def widen(self, minimum: float, maximum: float) -> None:
+        """Take in the extrema of values that are counted already."""
         self.minimum = min(self.minimum, minimum)
         self.maximum = max(self.maximum, maximum)
 

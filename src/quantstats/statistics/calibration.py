@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from quantstats.statistics.non_finite import NonFinitePolicy, check_policy
 from quantstats.statistics.reduction import SampleReducer
 from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT, TableMemory
 from quantstats.statistics.taps_hash import taps_hash
-from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, TensorStatistics
+from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, ReducedSample, TensorStatistics
 
 __all__ = ["CalibrationStatistics", "columns_for"]
 
@@ -207,25 +207,44 @@ class CalibrationStatistics:
         missing = [name for name in self.observed if name not in values]
         if missing:
             raise DataError(f"sample {sample_id!r} has no values of tensor {missing[0]!r}; give all that are observed")
-        reduced, means = {}, {}
+        reduced: dict[str, ReducedSample] = {}
+        means: dict[str, npt.NDArray[Any]] = {}
+        try:
+            self._read(sample_id, values, reduced, means)
+            for name, tensor in self._tensors.items():
+                tensor.reserve(reduced[name])
+            for name, of_channels in self._means.items():
+                of_channels.table.reserve(means[name])
+        except BaseException:
+            for name, sample in reduced.items():
+                self._tensors[name].uncount(sample)
+            raise
+        # Nothing fails from here on.
+        for name, tensor in self._tensors.items():
+            tensor.add(reduced[name], counted=True)
+        for name, of_channels in self._means.items():
+            of_channels.add(means[name])
+        self._sample_ids[sample_id] = None
+
+    def _read(
+        self,
+        sample_id: str,
+        values: Mapping[str, npt.ArrayLike],
+        reduced: dict[str, ReducedSample],
+        means: dict[str, npt.NDArray[Any]],
+    ) -> None:
+        """Reduce and count a sample, one tensor after the other, so that each is read from memory once."""
         for name in self.observed:
             try:
-                if name in self._tensors:
-                    reduced[name] = self._tensors[name].reduce(values[name])
+                tensor = self._tensors.get(name)
+                if tensor is not None:
+                    found = tensor.reduce(values[name])
+                    tensor.count(found)
+                    reduced[name] = found
                 if name in self._means:
                     means[name] = self._means[name].reduce(values[name])
             except QuantizationError as error:
                 raise type(error)(f"tensor {name!r} in sample {sample_id!r}: {error}") from error
-        for name, tensor in self._tensors.items():
-            tensor.reserve(reduced[name])
-        for name, of_channels in self._means.items():
-            of_channels.table.reserve(means[name])
-        # Nothing fails from here on.
-        for name, tensor in self._tensors.items():
-            tensor.add(reduced[name])
-        for name, of_channels in self._means.items():
-            of_channels.add(means[name])
-        self._sample_ids[sample_id] = None
 
     def merge(self, other: CalibrationStatistics, *, duplicates: Literal["raise", "skip"] = "raise") -> None:
         """Take in all samples of `other`, which is not changed. On an error nothing changes either.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quantstats import kernels
 from quantstats.errors import DataError, NonFiniteError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.bit_histogram import BitHistogram
@@ -235,8 +236,23 @@ class TensorStatistics:
         if self.channel_table is not None and reduced.channel_rows is not None:
             self.channel_table.reserve(reduced.channel_rows)
 
-    def add(self, reduced: ReducedSample) -> None:
-        """Take in a sample that `reduce` read. The sample itself is not kept."""
+    def count(self, reduced: ReducedSample) -> None:
+        """Count the values of a sample that `reduce` read while they are in the cache; `add` or `uncount` follows."""
+        if reduced.counts is None and len(reduced.rows):
+            kernels.bit_histogram(reduced.value, self.histogram.counts)
+
+    def uncount(self, reduced: ReducedSample) -> None:
+        """Undo `count`, for a sample that is not added after all."""
+        if reduced.counts is None and len(reduced.rows):
+            counts = np.zeros_like(self.histogram.counts)
+            kernels.bit_histogram(reduced.value, counts)
+            self.histogram.counts -= counts
+
+    def add(self, reduced: ReducedSample, *, counted: bool = False) -> None:
+        """Take in a sample that `reduce` read. The sample itself is not kept.
+
+        :param counted: whether it went through `count`.
+        """
         self.table.append(reduced.rows)
         if self.channel_table is not None:
             assert reduced.channel_rows is not None
@@ -250,7 +266,10 @@ class TensorStatistics:
                 extrema = rows.item(self._min_index), rows.item(self._max_index)
             else:
                 extrema = float(rows[:, self._min_index].min()), float(rows[:, self._max_index].max())
-            self.histogram.add(reduced.value, *extrema, counts=reduced.counts)
+            if counted and reduced.counts is None:
+                self.histogram.widen(*extrema)
+            else:
+                self.histogram.add(reduced.value, *extrema, counts=reduced.counts)
 
     def difference(self, other: TensorStatistics) -> str | None:
         """Why the samples of `other` cannot be added to these, in words; None if they can."""
