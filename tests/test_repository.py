@@ -166,6 +166,9 @@ PUBLIC = """
     quantstats.overflow: certify Certificate smallest_safe_scale Pairing PAIRINGS BlockPairs AnyPairs NoPairs LayerKind
         find_pairing pair_limits saturating_conv simulate Simulation analyze OverflowReport LayerReport
     quantstats.integrations.nncf: accelerate enable disable is_enabled SUPPORTED_VERSIONS
+    quantstats.integrations.onnxruntime: quantize_static create_calibrator accelerate enable disable is_enabled
+        SUPPORTED_VERSIONS StreamingCalibrater HistogramCalibrater MinMaxCalibrater PercentileCalibrater
+        EntropyCalibrater DistributionCalibrater RangeEstimatorCalibrater
     quantstats.integrations.torch: RangeObserver MinMaxObserver QuantileObserver PercentileObserver MSEObserver
         HistogramObserver EntropyObserver AutoObserver
     quantstats: overflow StatisticsType AggregatorType StatisticsCollectorParameters RangeEstimatorParameters
