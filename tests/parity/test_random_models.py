@@ -125,6 +125,31 @@ class Comparison:
             else:
                 yield operation
 
+    def stays_for_a_reason(self, operation: Operation) -> bool:
+        """Whether a follower in floating point has an operand that is computed there, or is read only there.
+
+        Told from its neighbours, not from the decision about it.
+        """
+        for tensor in operation.inputs:
+            source = self.source(tensor)
+            in_floating_point = source is not None and (
+                source.kind is OperationKind.MATMUL or not self.is_integer(source)
+            )
+            unrounded = source is None and tensor in self.graph.inputs and tensor not in self.ours
+            if in_floating_point or unrounded:
+                return True
+        waiting = list(operation.outputs)
+        while waiting:
+            for reader in self.readers(waiting.pop()):
+                if reader.kind is OperationKind.ACTIVATION:
+                    waiting += reader.outputs
+                elif self.is_integer(reader):
+                    return False
+        return True
+
+    def follower_in_floating_point(self, operation: Operation) -> bool:
+        return operation.kind in _FOLLOWERS and not self.is_integer(operation) and self.stays_for_a_reason(operation)
+
     def moved(self, tensor: str) -> Iterator[str]:
         """The tensors that operations which only move data make of a tensor."""
         for port in self.graph.readers.get(tensor, ()):
@@ -201,7 +226,7 @@ def behind_a_move_for_integers_only(c: Comparison, tensor: str) -> bool:
     return (
         producer is not None
         and producer.kind is OperationKind.MOVE
-        and any(o.kind in _FOLLOWERS and not c.is_integer(o) for o in c.readers(tensor))
+        and any(map(c.follower_in_floating_point, c.readers(tensor)))
     )
 
 
@@ -216,8 +241,7 @@ ONLY_OURS: tuple[Callable[[Comparison, str], bool], ...] = (
 def follower_in_floating_point(c: Comparison, tensor: str) -> bool:
     """An addition, pooling or concatenation between operations in floating point stays there."""
     readers = tuple(c.readers(tensor))
-    stays = any(o.kind in _FOLLOWERS and not c.is_integer(o) for o in readers)
-    return stays and not any(map(c.is_integer, readers))
+    return any(map(c.follower_in_floating_point, readers)) and not any(map(c.is_integer, readers))
 
 
 def ahead_of_a_move_for_all(c: Comparison, tensor: str) -> bool:
