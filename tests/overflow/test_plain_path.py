@@ -188,16 +188,12 @@ def test_auto_gives_the_same_with_and_without_vnni(outputs: Any, name: str) -> N
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_auto_is_the_best_fix(outputs: Any, name: str) -> None:
-    """Against floating point, in dB: at least every other fix without VNNI, at least half range everywhere with it.
-
-    FIRST_LAYER may come out ahead by what a proof for all data costs, where those at hand hardly saturate.
-    """
+    """Against floating point, in dB: at least every other fix without VNNI, at least half range everywhere with it."""
     plain, exact = (
         {fix: decibels(reference(name), outputs[hidden][name, fix]) for fix in FIXES}
         for hidden in (Hidden.AVX512, Hidden.NOTHING)
     )
-    assert plain[AUTO] >= max(plain[DISABLE], plain[ENABLE])
-    assert plain[AUTO] >= plain[FIRST_LAYER] - (0.5 if name == "resnet18" else 0)
+    assert plain[AUTO] >= max(plain[fix] for fix in FIXES)
     assert exact[AUTO] >= exact[ENABLE]
     assert plain[DISABLE] < exact[DISABLE] - 3
 
