@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: The first release of onnxruntime that is served, and the first one that is not.
-SUPPORTED_VERSIONS = ((1, 20), (1, 32))
+SUPPORTED_VERSIONS = ((1, 22), (1, 32))
 
 
 def require_supported() -> None:
