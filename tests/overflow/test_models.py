@@ -88,7 +88,7 @@ def test_the_simulation_saturates_where_the_report_says(models: dict[str, onnx.M
 
 def test_a_safe_model_is_exact() -> None:
     model = quantized(qs.OverflowFix.AUTO, "adjacent")
-    found = simulate(model, samples(2))
+    found = simulate(model, samples(2), pairing="adjacent")
     assert found.saturated == 0
     assert found.outputs[0].sqnr_db == float("inf")
 
@@ -99,7 +99,7 @@ def test_a_metric_is_evaluated_with_both_arithmetics(models: dict[str, onnx.Mode
     def mean(predict: Any, samples: Any) -> float:
         return float(np.mean([predict(sample)["y"] for sample in samples]))
 
-    found = simulate(models["quantstats"], data, metric=mean)
+    found = simulate(models["quantstats"], data, pairing="adjacent", metric=mean)
     model = saturating(models["quantstats"])
     assert found.metric == mean(model.run, data)
     assert found.exact_metric == mean(lambda sample: model.run(sample, exact=True), data)
@@ -109,7 +109,7 @@ def test_a_metric_is_evaluated_with_both_arithmetics(models: dict[str, onnx.Mode
 def test_statistics_predict_the_loss(models: dict[str, onnx.ModelProto]) -> None:
     statistics = qs.calibrate(network(), samples(8), progress=False)
     report = analyze(models["quantstats"], statistics, pairing="adjacent")
-    simulated = simulate(models["quantstats"], samples(8))
+    simulated = simulate(models["quantstats"], samples(8), pairing="adjacent")
     for layer, seen in zip(report.layers, simulated.layers, strict=True):
         assert layer.observed_u_max is not None
         assert layer.observed_u_max <= 255

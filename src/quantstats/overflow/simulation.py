@@ -103,7 +103,7 @@ def simulate(
     model: Any,
     data: Any,
     *,
-    pairing: str | Pairing = "adjacent",
+    pairing: str | Pairing = "onnxruntime",
     subset_size: int = 300,
     metric: Callable[[Predict, Iterable[Any]], float] | None = None,
 ) -> Simulation:
