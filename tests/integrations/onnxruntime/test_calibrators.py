@@ -228,6 +228,15 @@ def test_extrema_are_onnxruntimes(
         assert_same(parts.compute_data(), theirs.compute_data())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_may_have_nothing_to_calibrate(method: CalibrationMethod, tmp_path: Path) -> None:
+    calibrator = ours.create_calibrator(
+        relu_model(tmp_path / "model.onnx"), ["Conv"], str(tmp_path / "augmented.onnx"), calibrate_method=method
+    )
+    calibrator.collect_data(Reader([{"x": values("normal", (1, 3))}]))
+    assert calibrator.compute_data().data == {}
+
+
 def test_channels_must_agree(tmp_path: Path) -> None:
     model = relu_model(tmp_path / "model.onnx")
     pieces = [values("normal", (1, width)) for width in (3, 4)]

@@ -6,9 +6,9 @@
 
     quantize_static("model.onnx", "model_int8.onnx", reader, calibrate_method=CalibrationMethod.Percentile)
 
-`quantize_static` is onnxruntime's function with other calibrators: those of `quantstats.integrations.onnxruntime
-.calibrators`, which read each tensor where it lies, sample by sample, and keep what does not grow with their number.
-`accelerate` serves the functions of ``onnxruntime.quantization`` themselves, for code that calls them by name.
+`quantize_static` is onnxruntime's function with other calibrators, which read each tensor where it lies, sample by
+sample, and keep what does not grow with their number (see `calibrators`). `accelerate` serves the functions of
+``onnxruntime.quantization`` themselves, for code that calls them by name.
 
 - MinMax gives the bits of onnxruntime's, so the int8 model is the same.
 - Percentile gives a range within one bin of onnxruntime's histogram.

@@ -144,7 +144,10 @@ class StreamingCalibrater(CalibraterBase, Generic[Statistics]):  # type: ignore[
 
     def _collect(self, sample: Mapping[str, Array]) -> None:
         names = list(self._dtypes)
-        tensors = dict(zip(names, self.infer_session.run(names, dict(sample)), strict=True))
+        # onnxruntime takes no names for all of them.
+        outputs = self.infer_session.run(names, dict(sample)) if names else []
+        tensors = dict(zip(names, outputs, strict=True))
+        del outputs
         extrema = {}
         for name, tensor in tensors.items():
             if tensor.size == 0:
