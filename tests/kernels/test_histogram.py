@@ -159,7 +159,7 @@ def test_laws(x: Array, bins: int, low: float, width: float) -> None:
         assert counts.sum() == np.count_nonzero((x >= edges[0]) & (x <= edges[-1]))
 
 
-@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 256, 300, 8192, 70_000, 300_000])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 256, 300, 8192, 70_000, 1_100_000])
 def test_bit_histogram(target: Target, size: int) -> None:
     rng = np.random.default_rng(size)
     x = rng.integers(0, 1 << 32, size, np.uint32).view(np.float32)
@@ -172,6 +172,18 @@ def test_bit_histogram(target: Target, size: int) -> None:
     before = counts.copy()
     assert target.bit_histogram(normal, counts) == 0
     np.testing.assert_array_equal(counts - before, np.bincount(keys(normal), minlength=KEYS))
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 255, 257, 10_000, 1_100_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bit_histogram_of_zeros_and_nan_among_values(target: Target, dtype: Any, size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.choice([0.0, -0.0, np.nan, 1e-45, 6.0, -0.5], size, p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]).astype(dtype)
+    if dtype is np.float64:
+        x[x == 1e-45] = 0.0  # cut to zero
+    counts = np.zeros(KEYS, np.uint64)
+    assert target.bit_histogram(x, counts) == np.count_nonzero(np.isnan(x))
+    np.testing.assert_array_equal(counts, np.bincount(keys(x[~np.isnan(x)].astype(np.float32)), minlength=KEYS))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
