@@ -28,17 +28,11 @@ class SubHistograms {
   static constexpr size_t bytes(int64_t size) { return static_cast<size_t>(ways * stride(size)) * sizeof(uint32_t); }
 
   void count(const int32_t* index, int n) {
-    static_assert(4 % ways == 0, "elements are counted four at a time");
     uint32_t* const c = counters_;
     const int64_t s = stride_;
     int i = 0;
-    for (; i + 4 <= n; i += 4) {
-      uint64_t pair[2];  // two indices a load
-      __builtin_memcpy(pair, index + i, sizeof pair);
-      for (int w = 0; w < 4; w += 2) {
-        ++c[w % ways * s + static_cast<uint32_t>(pair[w / 2])];
-        ++c[(w + 1) % ways * s + static_cast<int64_t>(pair[w / 2] >> 32)];
-      }
+    for (; i + ways <= n; i += ways) {
+      for (int w = 0; w < ways; ++w) ++c[w * s + index[i + w]];
     }
     for (; i < n; ++i) ++c[index[i]];
   }
@@ -90,22 +84,13 @@ struct BitKeys {
   // Finds the indices of up to kIndices elements, and returns how many there are.
   template <class E>
   int operator()(const E* x, int n, int32_t* index) {
-    alignas(64) float kept[kIndices + kLanes];
-    int size = 0, unordered_count = 0;
+    mf32 gone = gt(set1(0), set1(0));
     for (int i = 0; i < n; i += kLanes) {
-      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(0.0f));
-      const mf32 is_nan = unordered(v, v);
-      unordered_count += popcount(is_nan);
-      size += compress_store(kept + size, mask_not(mask_or(is_nan, eq(as_i32(v), set1(0)))), v);
+      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(1.0f));
+      gone = mask_or(gone, left_out(v));
+      store(index + i, key(as_i32(v)));
     }
-    for (int i = 0; i < size; i += kLanes) {
-      const vi32 bits = as_i32(load(kept + i));
-      const vi32 flip = bit_or(bit_and(shift_right<31>(bits), set1(0xffff)), set1(0x8000));
-      store(index + i, bit_xor(shift_right_logical<16>(bits), flip));
-    }
-    zeros += n - size - unordered_count;
-    nan += unordered_count;
-    return size;
+    return any(gone) ? without_those(x, n, index) : n;
   }
   // A double is cut to a float towards zero, as the bins cut a float: finite values stay finite, and every bin holds
   // just the values from its lower edge up to the next.
@@ -117,6 +102,27 @@ struct BitKeys {
       cut[i] = float_from_bits(bits_of(nearest) - (away ? 1u : 0u));
     }
     return (*this)(cut, n, index);
+  }
+
+ private:
+  static QS_INLINE mf32 left_out(vf32 v) { return mask_or(unordered(v, v), eq(as_i32(v), set1(0))); }
+  static QS_INLINE vi32 key(vi32 bits) {
+    const vi32 flip = bit_or(bit_and(shift_right<31>(bits), set1(0xffff)), set1(0x8000));
+    return bit_xor(shift_right_logical<16>(bits), flip);
+  }
+  template <class E>
+  int without_those(const E* x, int n, int32_t* index) {
+    alignas(64) float kept[kIndices + kLanes];
+    int size = 0, unordered_count = 0;
+    for (int i = 0; i < n; i += kLanes) {
+      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(0.0f));
+      unordered_count += popcount(unordered(v, v));
+      size += compress_store(kept + size, mask_not(left_out(v)), v);
+    }
+    for (int i = 0; i < size; i += kLanes) store(index + i, key(as_i32(load(kept + i))));
+    zeros += n - size - unordered_count;
+    nan += unordered_count;
+    return size;
   }
 };
 

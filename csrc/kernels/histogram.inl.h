@@ -245,7 +245,7 @@ void histogram(const Plan* plan, const HistogramArguments* a, void* scratch) noe
 template <class E>
 int64_t bit_histogram_typed(const Plan& plan, uint64_t* counts, void* scratch) {
   using T = Element<E>;
-  constexpr int64_t enough = 16 * kKeys;  // elements that pay for clearing and adding up all counters
+  constexpr int64_t enough = 8 * kKeys;  // elements that pay for clearing and adding up all counters
   T* const buffer = static_cast<T*>(scratch);
   static_assert((kBlock + kBlockPad) * sizeof(T) + BitCounters::bytes(kKeys) <= kHistogramScratchBytes,
                 "raise kHistogramScratchBytes");
