@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from nncf.common.tensor_statistics import collectors
+from nncf.onnx import engine
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 from nncf.quantization.range_estimator import (
     AggregatorType,
@@ -308,6 +309,7 @@ def _state() -> list[Any]:
     return [
         *(getattr(numeric, name).registry[np.ndarray] for name in SERVED),
         *(owner.__dict__[name] for owner, name in methods),
+        engine.rt,
     ]
 
 

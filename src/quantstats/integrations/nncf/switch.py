@@ -74,12 +74,12 @@ def _dotted(release: tuple[int, int]) -> str:
 
 
 def _replace_all() -> None:
-    from quantstats.integrations.nncf import aggregators, tensor_functions
+    from quantstats.integrations.nncf import aggregators, engine, tensor_functions
 
     try:
         for registry, array_type, function in tensor_functions.served():
             _replace(registry.__setitem__, array_type, registry[array_type], function)
-        for owner, name, function in aggregators.served():
+        for owner, name, function in (*aggregators.served(), *engine.served()):
             _replace(partial(setattr, owner), name, owner.__dict__[name], function)
     except BaseException:
         _restore_all()
