@@ -98,7 +98,7 @@ def contiguous(count: int, torch_name: str) -> Callable[[Environment], Setup]:
             *ours(environment, min_max(x, None)),
             *sums(environment, x),
             *(
-                Contender("summarize", partial(target.summarize, x, None, (), False, "ignore"), isa)
+                Contender("summarize", partial(target.summarize, x, None, (), False, "ignore", None), isa)
                 for isa, target in environment.targets.items()
             ),
             Contender("numpy min+max", numpy_min_max(x, None)),
