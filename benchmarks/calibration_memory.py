@@ -85,16 +85,20 @@ def quantstats_per_channel(path: str, count: int, size: int) -> Measured:
     return run
 
 
+class Reader:
+    """Images for onnxruntime, one at a time."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._samples = pictures(count, size)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next image, None at the end."""
+        return next(self._samples, None)
+
+
 def onnxruntime_percentile(path: str, count: int, size: int) -> Measured:
     """Return onnxruntime's calibration by percentiles."""
     from onnxruntime.quantization import calibrate
-
-    class Reader(calibrate.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._samples = pictures(count, size)
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return next(self._samples, None)
 
     def run() -> dict[str, Any]:
         calibrator = calibrate.create_calibrator(
@@ -102,7 +106,7 @@ def onnxruntime_percentile(path: str, count: int, size: int) -> Measured:
             augmented_model_path=path + ".augmented.onnx",
             calibrate_method=calibrate.CalibrationMethod.Percentile,
         )
-        calibrator.collect_data(Reader())
+        calibrator.collect_data(Reader(count, size))
         return {"tensors": len(calibrator.compute_data().data)}
 
     return run
@@ -185,9 +189,9 @@ def child(tool: str, path: str, count: int, size: int) -> None:
     print(json.dumps({"peak": status("VmHWM") - before, **found}))
 
 
-def measure(tool: str, path: Path, count: int, size: int) -> dict[str, Any]:
-    """What a process of its own measures."""
-    command = [sys.executable, "-m", "benchmarks.calibration_memory", "--child", tool, "--model", str(path)]
+def measure(module: str, tool: str, path: Path, count: int, size: int) -> dict[str, Any]:
+    """What a process of its own measures, in which a module of the benchmarks runs as ``--child``."""
+    command = [sys.executable, "-m", module, "--child", tool, "--model", str(path)]
     command += ["--images", str(count), "--size", str(size)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -213,10 +217,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "mobilenet.onnx"
         onnx.save(mobilenet_v2(image_size=arguments.size), path)
-        own = [measure("inference", path, count, arguments.size)["peak"] for count in counts]
+        own = [
+            measure("benchmarks.calibration_memory", "inference", path, count, arguments.size)["peak"]
+            for count in counts
+        ]
         table.add_row("inference itself", "", *(f"{peak:.0f}" for peak in own), "", "")
         for tool in TOOLS:
-            found = [measure(tool, path, count, arguments.size) for count in counts]
+            found = [measure("benchmarks.calibration_memory", tool, path, count, arguments.size) for count in counts]
             above = [result["peak"] - base for result, base in zip(found, own, strict=True)]
             slope = (above[-1] - above[0]) / (counts[-1] - counts[0]) if len(counts) > 1 else float("nan")
             tensors = found[0].get("tensors")

@@ -16,9 +16,7 @@ import argparse
 import gc
 import json
 import logging
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,29 +24,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.calibration_memory import pictures, quiet, small_network, status
+from benchmarks.calibration_memory import Reader, measure, quiet, small_network, status
 from benchmarks.networks import mobilenet_v2
 
 #: How many times as fast, and how many times less memory.
 GOALS = {"seconds": 3.0, "peak": 5.0}
 WAYS = ("onnxruntime", "quantstats")
-
-
-class Reader:
-    """Images for onnxruntime, one at a time."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self._samples = pictures(count, size)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next image, None at the end."""
-        return next(self._samples, None)
 
 
 def child(way: str, path: Path, count: int, size: int) -> None:
@@ -76,15 +61,6 @@ def child(way: str, path: Path, count: int, size: int) -> None:
     print(json.dumps({"seconds": seconds, "peak": status("VmHWM") - before}))
 
 
-def measure(way: str, path: Path, count: int, size: int) -> dict[str, float]:
-    """What a process of its own measures."""
-    command = [sys.executable, "-m", "benchmarks.onnxruntime_calibration", "--child", way, "--model", str(path)]
-    command += ["--images", str(count), "--size", str(size)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> int:
     """Measure, print a table, and compare with the goals."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -105,7 +81,9 @@ def main() -> int:
         path = Path(directory) / "mobilenet.onnx"
         onnx.save(mobilenet_v2(image_size=arguments.size), path)
         for way in calls:
-            found[way].append(measure(way, path, arguments.images, arguments.size))
+            found[way].append(
+                measure("benchmarks.onnxruntime_calibration", way, path, arguments.images, arguments.size)
+            )
 
     title = f"quantize_static by percentiles, MobileNetV2, {arguments.images} images of {arguments.size}"
     table = Table(title=title)

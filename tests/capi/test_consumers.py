@@ -115,7 +115,9 @@ def flags_of_pkg_config(folder: Path) -> list[str]:
         return run(program, "--cflags", "--libs", "quantstats", env={"PKG_CONFIG_PATH": str(folder)}).split()
     values, flags = {"pcfiledir": str(folder)}, []
     for line in (folder / "quantstats.pc").read_text().splitlines():
-        name, separator, text = re.match(r"(\w*)([=:]?)\s*(.*)", line).groups()  # type: ignore[union-attr]
+        match = re.match(r"(\w*)([=:]?)\s*(.*)", line)
+        assert match is not None
+        name, separator, text = match.groups()
         text = re.sub(r"\$\{(\w+)\}", lambda match: values[match[1]], text)
         if separator == "=":
             values[name] = text

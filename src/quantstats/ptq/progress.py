@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -26,6 +27,36 @@ def silent(done: int, total: int | None, tensors: int) -> None:
 
 
 @contextmanager
+def terminal_display(wanted: bool, columns: Callable[[ModuleType], Sequence[Any]]) -> Iterator[Any]:
+    """Yield a display of rich on standard error; ``None`` if it is not wanted, or there is no terminal or no rich.
+
+    :param wanted: Whether to show anything.
+    :param columns: Makes the columns of the display from the module ``rich.progress``.
+    """
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        import rich.console
+        import rich.progress as bars
+    except ImportError:
+        yield None
+        return
+    with bars.Progress(*columns(bars), console=rich.console.Console(stderr=True), transient=True) as display:
+        yield display
+
+
+def _columns(bars: ModuleType) -> Sequence[Any]:
+    return (
+        bars.TextColumn("Calibrating"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("samples, {task.fields[tensors]} tensors"),
+        bars.TimeRemainingColumn(),
+    )
+
+
+@contextmanager
 def reporting(progress: bool | Progress) -> Iterator[Progress]:
     """Yield the callback to use.
 
@@ -35,23 +66,10 @@ def reporting(progress: bool | Progress) -> Iterator[Progress]:
     if callable(progress):
         yield progress
         return
-    if not progress or not sys.stderr.isatty():
-        yield silent
-        return
-    try:
-        import rich.console
-        import rich.progress as bars
-    except ImportError:
-        yield silent
-        return
-    columns = (
-        bars.TextColumn("Calibrating"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("samples, {task.fields[tensors]} tensors"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as display:
+    with terminal_display(bool(progress), _columns) as display:
+        if display is None:
+            yield silent
+            return
         task = display.add_task("", total=None, tensors=0)
 
         def show(done: int, total: int | None, tensors: int) -> None:

@@ -255,7 +255,7 @@ def _read(file: Path, metadata: Mapping[str, str], content: Any, memory: TableMe
         )
     expected = description.pop("sha256", None)
     try:
-        arrays = {name: _Stream.of_file(content, name) for name in content.keys()}  # noqa: SIM118
+        arrays = {name: _Stream.of_file(content, name) for name in content.keys()}  # noqa: SIM118 - no mapping
         if expected != _checksum(description, arrays):
             _refuse(file, "its checksum does not match")
         return _restore(description, arrays, memory)

@@ -197,5 +197,5 @@ class ColumnarTable:
 
     def __setstate__(self, state: tuple[tuple[Column, ...], TableMemory, Array, list[int]]) -> None:
         columns, memory, values, items = state
-        self.__init__(columns, memory)  # type: ignore[misc]
+        ColumnarTable.__init__(self, columns, memory)
         self.extend(values, np.array(items, np.int64))

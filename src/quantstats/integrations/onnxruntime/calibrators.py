@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -58,7 +59,7 @@ class Reader(Protocol):
         """The next sample by the names of the model's inputs; None or empty at the end."""
 
 
-class StreamingCalibrater(CalibraterBase, Generic[Statistics]):  # type: ignore[misc]  # onnxruntime has no types
+class StreamingCalibrater(CalibraterBase, ABC, Generic[Statistics]):  # type: ignore[misc]  # onnxruntime has no types
     """What the calibrators have in common: running the model and handing on its tensors.
 
     A child says what it keeps of a tensor (`_new`, `_take`) and makes a range of it (`_range`). Tensors without any
@@ -178,17 +179,17 @@ class StreamingCalibrater(CalibraterBase, Generic[Statistics]):  # type: ignore[
             raise DataError("no data was collected; call collect_data() with a reader first")
         return TensorsData(self.method, {name: self._data(name) for name in self._dtypes})
 
+    @abstractmethod
     def _new(self) -> Statistics:
         """Statistics of no values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take(self, name: str, tensor: Array, minimum: Array, maximum: Array) -> None:
         """Take in a tensor of a sample, which is not empty and finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _data(self, name: str) -> TensorData:
         """What onnxruntime's quantizers need to know of a tensor."""
-        raise NotImplementedError
 
 
 class _Extrema:
@@ -383,8 +384,9 @@ class HistogramCalibrater(StreamingCalibrater[_Distribution]):
         edges = np.linspace(-reach, reach, self.num_bins + 1, dtype=dtype)
         return self._data_of(found, found.equal_bins.uniform(edges), edges)
 
+    @abstractmethod
     def _data_of(self, found: _Distribution, counts: npt.NDArray[np.int64], edges: Array) -> TensorData:
-        raise NotImplementedError
+        """What onnxruntime's quantizers need to know of a tensor with these counts between these edges."""
 
     def _within(self, found: _Distribution, low: float, high: float, counts: Array, edges: Array) -> TensorData:
         """The range from `low` to `high`, as far as there are values."""
@@ -469,6 +471,10 @@ class PercentileCalibrater(HistogramCalibrater):
         return self._within(found, found.value_at(left_out), found.value_at(1.0 - left_out), counts, edges)
 
 
+# The power to which values are raised before their moments are taken, by scenario.
+_POWERS = {"same": 1.0, "p3": 1.0 / 3.0}
+
+
 class DistributionCalibrater(HistogramCalibrater):
     """Mean and standard deviation of the values, which onnxruntime scales 8-bit floats by.
 
@@ -479,7 +485,6 @@ class DistributionCalibrater(HistogramCalibrater):
     """
 
     method = CalibrationMethod.Distribution
-    _POWERS = {"same": 1.0, "p3": 1.0 / 3.0}  # noqa: RUF012
 
     def __init__(
         self,
@@ -497,12 +502,12 @@ class DistributionCalibrater(HistogramCalibrater):
         )
         if num_bins < 512:
             raise ParameterError(f"num_bins={num_bins}; give at least 512")
-        if scenario not in self._POWERS:
+        if scenario not in _POWERS:
             raise ParameterError(f"scenario={scenario!r}; use 'same' or 'p3'")
         self.scenario = scenario
 
     def _data_of(self, found: _Distribution, counts: npt.NDArray[np.int64], edges: Array) -> TensorData:
-        mean, deviation = found.moments(self._POWERS[self.scenario])
+        mean, deviation = found.moments(_POWERS[self.scenario])
         return TensorData(
             avg=np.array(mean, edges.dtype),
             std=np.array(deviation, edges.dtype),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
+
+from quantstats.ptq.progress import terminal_display
 
 
 class Progress(Protocol):
@@ -26,6 +28,15 @@ def silent(stage: str, done: int, total: int | None, detail: str) -> None:
     """Show nothing."""
 
 
+def _columns(bars: ModuleType) -> Sequence[Any]:
+    return (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[detail]}", markup=False),
+    )
+
+
 @contextmanager
 def reporting(progress: bool | Progress) -> Iterator[Progress]:
     """Yield the callback to use.
@@ -36,23 +47,11 @@ def reporting(progress: bool | Progress) -> Iterator[Progress]:
     if callable(progress):
         yield progress
         return
-    if not progress or not sys.stderr.isatty():
-        yield silent
-        return
-    try:
-        import rich.console
-        import rich.progress as bars
-    except ImportError:
-        yield silent
-        return
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[detail]}", markup=False),
-    )
-    with bars.Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as display:
-        tasks: dict[str, bars.TaskID] = {}
+    with terminal_display(bool(progress), _columns) as display:
+        if display is None:
+            yield silent
+            return
+        tasks: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int | None, detail: str) -> None:
             if stage not in tasks:
