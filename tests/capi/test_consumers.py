@@ -85,7 +85,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
     for name, text in found:
         (folder / name).write_text(text)
-    assert {name for name, _ in found} == {"calibrate.c", "CMakeLists.txt", "channels.cpp", "robust.cpp", "client.pyx"}
+    expected = {"calibrate.c", "CMakeLists.txt", "channels.cpp", "robust.cpp", "client.pyx", "proof.c"}
+    assert {name for name, _ in found} == expected
     return folder
 
 
@@ -231,13 +232,18 @@ def test_pybind11_module(python: Path, native: Path, digits: NDArray[np.float32]
     np.testing.assert_array_equal(levels, expected)
 
 
+def build_extension(folder: Path, name: str, *options: str) -> None:
+    suffix, include = sysconfig.get_config_var("EXT_SUFFIX"), sysconfig.get_path("include")
+    output = folder / f"{name}{suffix}"
+    run(tool("cc"), "-O2", "-shared", "-fPIC", f"-I{include}", *options, folder / f"{name}.c", "-o", output)
+
+
 @pytest.fixture(scope="module")
 def cython_client(python: Path, sources: Path) -> Path:
     """The folder of the Cython module."""
     site = ask(python, "os.path.dirname(os.path.dirname(quantstats.__file__))")
     run(sys.executable, "-m", "cython", "-3", "-I", site, sources / "client.pyx")
-    suffix, include = sysconfig.get_config_var("EXT_SUFFIX"), sysconfig.get_path("include")
-    run(tool("cc"), "-O2", "-shared", "-fPIC", f"-I{include}", sources / "client.c", "-o", sources / f"client{suffix}")
+    build_extension(sources, "client")
     return sources
 
 
@@ -251,3 +257,20 @@ def test_cython_module(
     low, high, mean = map(float, printed[1].split())
     assert (low, high) == (largest.min(), largest.max())
     assert mean == pytest.approx(largest.mean(), rel=1e-12)
+
+
+def test_module_that_works_with_older_releases(python: Path, sources: Path) -> None:
+    build_extension(sources, "proof", "-Wall", "-Wextra", "-Werror", f"-I{ask(python, 'quantstats.get_include()')}")
+    rows: dict[str, bytes] = {"half range": b"\x40\x40\x00", "positive": b"\x41\x40\x00", "negative": b"\xbf\xc0\x7f"}
+    printed = run(
+        *(python, "-c", "import sys, proof; print(*(proof.is_safe(bytes.fromhex(row)) for row in sys.argv[1:]))"),
+        *(row.hex() for row in rows.values()),
+        cwd=sources,
+    )
+    sums = {name: np.frombuffer(row, np.int8).astype(int) for name, row in rows.items()}
+    safe = [
+        255 * np.sort(np.maximum(row, 0))[-2:].sum() <= 32767 and 255 * np.sort(np.maximum(-row, 0))[-2:].sum() <= 32768
+        for row in sums.values()
+    ]
+    assert printed.split() == [str(value) for value in safe]
+    assert len(set(safe)) == 2
