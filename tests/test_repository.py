@@ -158,6 +158,7 @@ PUBLIC = """
     quantstats.kernels: min_max abs_max mean median quantile abs_quantile mean_no_outliers median_no_outliers summarize
         Summary histogram quantize_linear dequantize_linear fake_quantize saturating_matmul
     quantstats.streaming: RunningRange RunningMean RunningHistogram
+    quantstats.typing: Tensor SupportsDLPack SupportsBuffer SupportsArrayInterface
     quantstats.errors: QuantizationError ModelError DataError NonFiniteError IgnoredScopeError NothingToQuantizeError
         ParameterError UnsupportedModelError
     quantstats.statistics.inspection: inspect_statistics inspect_tensor TensorInspection BoundInspection RangeOfFirst

@@ -4,6 +4,8 @@ from typing import Any, Literal, TypedDict, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from quantstats.typing import Tensor
+
 _Axis = int | tuple[int, ...] | list[int] | None
 _NanPolicy = Literal["raise", "ignore", "propagate"]
 # An array, or a NumPy scalar where the result has no dimensions.
@@ -14,34 +16,30 @@ _Edge = float | np.floating[Any]
 class Target:
     @property
     def isa(self) -> str: ...
-    def min_max(
-        self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /
-    ) -> tuple[_Values, _Values]: ...
-    def abs_max(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
-    def mean(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
-    def quantile(
-        self, x: ArrayLike, q: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /
-    ) -> _Values: ...
+    def min_max(self, x: Tensor, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> tuple[_Values, _Values]: ...
+    def abs_max(self, x: Tensor, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
+    def mean(self, x: Tensor, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
+    def quantile(self, x: Tensor, q: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
     def abs_quantile(
-        self, x: ArrayLike, q: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /
+        self, x: Tensor, q: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /
     ) -> _Values: ...
-    def median(self, x: ArrayLike, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
+    def median(self, x: Tensor, axis: _Axis, keepdims: bool, nan_policy: _NanPolicy, /) -> _Values: ...
     # the number of order statistics that missed their sampled bracket
-    def _quantile_fallbacks(self, x: ArrayLike, q: ArrayLike, axis: _Axis, magnitude: bool) -> int: ...
+    def _quantile_fallbacks(self, x: Tensor, q: ArrayLike, axis: _Axis, magnitude: bool) -> int: ...
     def mean_no_outliers(
-        self, x: ArrayLike, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy, /
+        self, x: Tensor, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy, /
     ) -> _Values: ...
     def median_no_outliers(
-        self, x: ArrayLike, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy, /
+        self, x: Tensor, axis: _Axis, quantile: float, keepdims: bool, nan_policy: _NanPolicy, /
     ) -> _Values: ...
     # quantiles whatever the layout, NaN left out, and the number of columns that were found by bisection
     def _column_quantiles(
-        self, x: ArrayLike, q: Sequence[float], axis: _Axis, magnitude: bool
+        self, x: Tensor, q: Sequence[float], axis: _Axis, magnitude: bool
     ) -> tuple[_Values, _Counts, int]: ...
     # min, max, abs_max, mean, quantiles, and the counts of NaN, +Inf and -Inf
     def summarize(
         self,
-        x: ArrayLike,
+        x: Tensor,
         axis: _Axis,
         quantiles: ArrayLike,
         keepdims: bool,
@@ -50,27 +48,25 @@ class Target:
         /,
     ) -> tuple[_Values, _Values, _Values, _Values, NDArray[Any], _Counts, _Counts, _Counts]: ...
     @overload
-    def saturating_matmul(
-        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: Literal[False]
-    ) -> NDArray[np.int32]: ...
+    def saturating_matmul(self, a_u8: Tensor, b_s8: Tensor, return_count: Literal[False]) -> NDArray[np.int32]: ...
     @overload
     def saturating_matmul(
-        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: Literal[True]
+        self, a_u8: Tensor, b_s8: Tensor, return_count: Literal[True]
     ) -> tuple[NDArray[np.int32], int]: ...
     @overload
     def saturating_matmul(
-        self, a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], return_count: bool
+        self, a_u8: Tensor, b_s8: Tensor, return_count: bool
     ) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]: ...
     def certify_pairs(
         self, rows: NDArray[np.int8], positive_limit: int, negative_limit: int, any_pairs: bool, count: bool, /
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64] | None]: ...
     def histogram(
-        self, x: ArrayLike, bins: int, range: tuple[_Edge, _Edge] | None
+        self, x: Tensor, bins: int, range: tuple[_Edge, _Edge] | None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
-    def bit_histogram(self, x: ArrayLike, counts: NDArray[np.uint64]) -> int: ...
+    def bit_histogram(self, x: Tensor, counts: NDArray[np.uint64]) -> int: ...
     def quantize_linear(
         self,
-        x: ArrayLike,
+        x: Tensor,
         scale: ArrayLike,
         zero_point: ArrayLike,
         axis: int | None,
@@ -81,11 +77,11 @@ class Target:
         /,
     ) -> NDArray[Any]: ...
     def dequantize_linear(
-        self, q: NDArray[Any], scale: ArrayLike, zero_point: ArrayLike, axis: int | None, out: NDArray[Any] | None, /
+        self, q: Tensor, scale: ArrayLike, zero_point: ArrayLike, axis: int | None, out: NDArray[Any] | None, /
     ) -> NDArray[np.float32]: ...
     def fake_quantize(
         self,
-        x: ArrayLike,
+        x: Tensor,
         scale: ArrayLike,
         zero_point: ArrayLike,
         axis: int | None,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from quantstats.typing import Tensor
+
     Axis = int | tuple[int, ...] | list[int] | None
     NanPolicy = Literal["raise", "ignore", "propagate"]
     Values = NDArray[Any] | np.floating[Any]
@@ -82,7 +84,7 @@ class Summary(NamedTuple):
 
 
 def min_max(
-    x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
+    x: Tensor, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
 ) -> tuple[Values, Values]:
     """Return minimum and maximum along ``axis``, found in one read of ``x``.
 
@@ -91,12 +93,12 @@ def min_max(
     return _active.min_max(x, axis, keepdims, nan_policy)
 
 
-def abs_max(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
+def abs_max(x: Tensor, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
     """Return the largest magnitude, ``max(abs(x))``, along ``axis``."""
     return _active.abs_max(x, axis, keepdims, nan_policy)
 
 
-def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
+def mean(x: Tensor, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
     """Return the arithmetic mean along ``axis``.
 
     Accumulates in float64, in a fixed order that depends on the shape and the memory layout of ``x`` alone, and rounds
@@ -106,7 +108,7 @@ def mean(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy:
 
 
 def quantile(
-    x: ArrayLike, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
+    x: Tensor, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
 ) -> Values:
     """Return the exact quantiles of ``x`` along ``axis`` with linear interpolation, at the cost of about one read.
 
@@ -122,19 +124,19 @@ def quantile(
 
 
 def abs_quantile(
-    x: ArrayLike, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
+    x: Tensor, q: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise"
 ) -> Values:
     """Return the exact quantiles of the magnitudes ``abs(x)`` along ``axis``; see `quantile`."""
     return _active.abs_quantile(x, q, axis, keepdims, nan_policy)
 
 
-def median(x: ArrayLike, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
+def median(x: Tensor, axis: Axis = None, *, keepdims: bool = False, nan_policy: NanPolicy = "raise") -> Values:
     """Return the median along ``axis``: the 0.5 `quantile`."""
     return _active.median(x, axis, keepdims, nan_policy)
 
 
 def summarize(
-    x: ArrayLike,
+    x: Tensor,
     axis: Axis = None,
     *,
     quantiles: Sequence[float] = (),
@@ -159,7 +161,7 @@ def summarize(
 
 
 def mean_no_outliers(
-    x: ArrayLike,
+    x: Tensor,
     axis: Axis = 0,
     *,
     quantile: float = 1e-4,
@@ -184,7 +186,7 @@ def mean_no_outliers(
 
 
 def median_no_outliers(
-    x: ArrayLike,
+    x: Tensor,
     axis: Axis = 0,
     *,
     quantile: float = 1e-4,
@@ -196,15 +198,11 @@ def median_no_outliers(
 
 
 @overload
-def saturating_matmul(
-    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: Literal[False] = ...
-) -> NDArray[np.int32]: ...
+def saturating_matmul(a_u8: Tensor, b_s8: Tensor, *, return_count: Literal[False] = ...) -> NDArray[np.int32]: ...
 @overload
+def saturating_matmul(a_u8: Tensor, b_s8: Tensor, *, return_count: Literal[True]) -> tuple[NDArray[np.int32], int]: ...
 def saturating_matmul(
-    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: Literal[True]
-) -> tuple[NDArray[np.int32], int]: ...
-def saturating_matmul(
-    a_u8: NDArray[np.uint8], b_s8: NDArray[np.int8], *, return_count: bool = False
+    a_u8: Tensor, b_s8: Tensor, *, return_count: bool = False
 ) -> NDArray[np.int32] | tuple[NDArray[np.int32], int]:
     """Return ``a_u8 @ b_s8`` as CPUs without VNNI compute it, by ``vpmaddubsw`` and ``vpmaddwd``.
 
@@ -222,9 +220,7 @@ def saturating_matmul(
     return _active.saturating_matmul(a_u8, b_s8, return_count)
 
 
-def histogram(
-    x: ArrayLike, bins: int, range: tuple[Edge, Edge] | None = None
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def histogram(x: Tensor, bins: int, range: tuple[Edge, Edge] | None = None) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Return counts in equal bins, and the bin edges, equal to those of ``numpy.histogram(x, bins, range)``.
 
     A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both.
@@ -242,7 +238,7 @@ def histogram(
     return _active.histogram(x, bins, range)
 
 
-def bit_histogram(x: ArrayLike, counts: NDArray[np.uint64]) -> int:
+def bit_histogram(x: Tensor, counts: NDArray[np.uint64]) -> int:
     """Add the values of ``x`` to 65,536 counters and return the number of NaN, which are not counted.
 
     The counter of a value is the upper half h of its float32 bits (sign, exponent, 7 bits of mantissa), so ordered that
@@ -258,7 +254,7 @@ def bit_histogram(x: ArrayLike, counts: NDArray[np.uint64]) -> int:
 
 
 def quantize_linear(
-    x: ArrayLike,
+    x: Tensor,
     scale: ArrayLike,
     zero_point: ArrayLike,
     *,
@@ -290,7 +286,7 @@ def quantize_linear(
 
 
 def dequantize_linear(
-    q: NDArray[Any],
+    q: Tensor,
     scale: ArrayLike,
     zero_point: ArrayLike,
     *,
@@ -313,7 +309,7 @@ def dequantize_linear(
 
 
 def fake_quantize(
-    x: ArrayLike,
+    x: Tensor,
     scale: ArrayLike,
     zero_point: ArrayLike,
     *,

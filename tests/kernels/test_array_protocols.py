@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_dtypes
 import numpy as np
 import onnxruntime
@@ -32,9 +33,15 @@ class Interface:
         self.__array_interface__ = x.__array_interface__
 
 
+def to_jax(x: np.ndarray[Any, Any]) -> jax.Array:
+    with jax.enable_x64(True):  # else float64 becomes float32
+        return jax.device_put(x, jax.devices("cpu")[0])
+
+
 PROVIDERS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
     "numpy": lambda x: x,
     "torch": torch.from_numpy,
+    "jax": to_jax,
     "OrtValue": onnxruntime.OrtValue.ortvalue_from_numpy,
     "OrtValue in C": lambda x: onnxruntime.OrtValue.ortvalue_from_numpy(x)._ortvalue,
     "memoryview": memoryview,
@@ -46,6 +53,8 @@ def address(x: Any) -> int:
     """Where the first element is, as its owner says."""
     if isinstance(x, np.ndarray):
         return x.ctypes.data
+    if isinstance(x, jax.Array):
+        return x.unsafe_buffer_pointer()
     if isinstance(x, torch.Tensor | onnxruntime.OrtValue) or hasattr(x, "data_ptr"):
         return int(x.data_ptr())
     if isinstance(x, Interface):
@@ -62,6 +71,14 @@ def test_memory_is_shared(provider: str, dtype: Any) -> None:
     assert shared.ctypes.data == address(given)
     assert (shared.dtype, shared.shape, bfloat16) == (x.dtype, x.shape, False)
     np.testing.assert_array_equal(kernels.quantile(given, [0.1, 0.5], 1), kernels.quantile(x, [0.1, 0.5], 1))
+
+
+def test_bfloat16_of_jax() -> None:
+    x = jax.numpy.asarray(X, jax.numpy.bfloat16)
+    shared, bfloat16 = _core.share_memory(x)
+    assert bfloat16
+    assert shared.ctypes.data == address(x)
+    np.testing.assert_array_equal(kernels.median(x, 0), np.median(np.asarray(x, np.float32), 0))
 
 
 def test_array_module() -> None:

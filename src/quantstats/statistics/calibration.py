@@ -24,6 +24,7 @@ from quantstats.statistics.reduction import SampleReducer
 from quantstats.statistics.table_memory import DEFAULT_MEMORY_LIMIT, TableMemory
 from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import DEFAULT_COLUMNS, ReducedSample, TensorStatistics
+from quantstats.typing import Tensor
 
 __all__ = ["CalibrationStatistics", "columns_for"]
 
@@ -196,7 +197,7 @@ class CalibrationStatistics:
             )
         return found
 
-    def update(self, sample_id: str, values: Mapping[str, npt.ArrayLike]) -> None:
+    def update(self, sample_id: str, values: Mapping[str, npt.ArrayLike | Tensor]) -> None:
         """Take in one sample: an array for each tensor. The arrays are not kept. On an error nothing changes.
 
         :raises NonFiniteError: a tensor holds NaN or Inf.
@@ -229,7 +230,7 @@ class CalibrationStatistics:
     def _read(
         self,
         sample_id: str,
-        values: Mapping[str, npt.ArrayLike],
+        values: Mapping[str, npt.ArrayLike | Tensor],
         reduced: dict[str, ReducedSample],
         means: dict[str, npt.NDArray[Any]],
     ) -> None:

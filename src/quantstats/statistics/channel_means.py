@@ -23,6 +23,7 @@ from quantstats.statistics.non_finite import (
 )
 from quantstats.statistics.reduction import as_sample
 from quantstats.statistics.table_memory import TableMemory
+from quantstats.typing import Tensor
 
 __all__ = ["ChannelMeans"]
 
@@ -61,7 +62,7 @@ class ChannelMeans:
         """How many samples were taken in, empty ones included."""
         return self.table.num_samples
 
-    def reduce(self, x: npt.ArrayLike) -> Array:
+    def reduce(self, x: npt.ArrayLike | Tensor) -> Array:
         """The rows of one sample, float32 [items, 1, channels], which `add` takes in. Nothing is changed.
 
         :raises NonFiniteError: `x` holds NaN or Inf and they are refused or leave nothing of a channel, or it holds

@@ -28,6 +28,7 @@ from quantstats.statistics.reduction import (
     require_finite,
 )
 from quantstats.statistics.table import SampleTable
+from quantstats.typing import Tensor
 
 __all__ = ["RangeEstimator", "range_from_table"]
 
@@ -136,7 +137,7 @@ class RangeEstimator:
         """How many samples were taken in; empty ones do not count."""
         return self._num_samples
 
-    def update(self, x: npt.ArrayLike) -> None:
+    def update(self, x: npt.ArrayLike | Tensor) -> None:
         """Take in one sample: an array of float32, float64, float16 or bfloat16, of any strides. It is not kept.
 
         An empty array is no sample and changes nothing (a detector may find no box). On an error nothing changes.

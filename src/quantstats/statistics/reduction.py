@@ -13,6 +13,7 @@ from quantstats._arrays import as_array
 from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.range_estimator import StatisticsType
 from quantstats.statistics.column import Column
+from quantstats.typing import Tensor
 
 __all__ = [
     "SampleReducer",
@@ -31,7 +32,7 @@ Array = npt.NDArray[Any]
 _COMMUTES_WITH_CLIPPING = (StatisticsType.MIN, StatisticsType.MAX, StatisticsType.ABS_MAX)
 
 
-def as_sample(x: npt.ArrayLike) -> Array:
+def as_sample(x: npt.ArrayLike | Tensor) -> Array:
     """`x` as an array of a floating-point dtype, that shares its memory: see `as_array`.
 
     Raises `DataError` for any other dtype, and for what does not share it.

@@ -27,6 +27,7 @@ from quantstats.statistics.non_finite import (
 )
 from quantstats.statistics.reduction import SampleReducer, as_sample
 from quantstats.statistics.table_memory import TableMemory
+from quantstats.typing import Tensor
 
 __all__ = ["DEFAULT_COLUMNS", "DEFAULT_PROBABILITIES", "TensorStatistics", "ValueCounts"]
 
@@ -162,7 +163,7 @@ class TensorStatistics:
         """Size of tables and histogram in bytes."""
         return sum(table.nbytes for table in self.tables()) + self.histogram.counts.nbytes
 
-    def reduce(self, x: npt.ArrayLike) -> ReducedSample:
+    def reduce(self, x: npt.ArrayLike | Tensor) -> ReducedSample:
         """Read one sample; `add` takes in what comes out. Nothing is changed.
 
         :raises NonFiniteError: `x` holds NaN or Inf and they are refused, or leave nothing of a channel.
