@@ -14,8 +14,14 @@ import nncf
 import numpy as np
 import onnx
 import pytest
+from nncf.common import insertion_point_graph
+from nncf.common.graph import graph as nncf_graph
+from nncf.common.graph.patterns.manager import PatternsManager
 from nncf.common.tensor_statistics import collectors
+from nncf.common.utils.backend import BackendType
 from nncf.onnx import engine
+from nncf.onnx.graph import model_transformer, nncf_graph_builder, passes
+from nncf.parameters import ModelType, TargetDevice
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 from nncf.quantization.range_estimator import (
     AggregatorType,
@@ -297,14 +303,164 @@ def test_branches_that_ask_for_quantiles_of_one_tensor_share_a_read(monkeypatch:
         assert np.float32(found[key].data) == expected
 
 
+def _count(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """The calls of a kernel from now on."""
+    calls: list[str] = []
+    kernel = getattr(kernels, name)
+    monkeypatch.setattr(kernels, name, lambda *a, **k: (calls.append(name), kernel(*a, **k))[1])
+    return calls
+
+
+def test_what_an_aggregator_does_not_take_is_not_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = {name: _count(monkeypatch, name) for name in ("quantile", "min_max", "abs_max")}
+    collector = collectors.TensorCollector()
+    for key, reducer, samples in (
+        ("low", collectors.QuantileReducer(quantile=[0.01]), 1),
+        ("high", collectors.QuantileReducer(quantile=[0.99]), 2),
+        ("maximum", collectors.MaxReducer(), None),
+        ("magnitude", collectors.AbsMaxReducer(), 1),
+    ):
+        aggregator = collectors.MaxAggregator(aggregation_axes=(0,), num_samples=samples)
+        collector.register_statistic_branch(key, reducer, aggregator)
+    arrays = [_array("normal", np.float32) + np.float32(i) for i in range(3)]
+
+    def collect() -> dict[str, Any]:
+        collector.reset()
+        for array in arrays:
+            collector.register_input_for_all_reducers(Tensor(array))
+        return {key: value.data for key, value in collector.get_statistics().items()}
+
+    plain, fast = _both(collect)
+    assert {name: len(calls) for name, calls in reads.items()} == {"quantile": 2, "min_max": 3, "abs_max": 1}
+    assert plain.keys() == fast.keys()
+    for key, value in plain.items():
+        _assert_same_bits(value.astype(np.float32), fast[key].astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu"])
+def test_a_histogram_whose_range_holds_a_sample_reads_it_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = _count(monkeypatch, "histogram"), _count(monkeypatch, "min_max")
+    array = _array(kind, np.float32)
+    # A range that is new, grows, and holds the samples, the last one up to its bounds.
+    samples = [array, array * np.float32(1.5), array, array * np.float32(0.25), array * np.float32(1.5)]
+
+    def collect() -> tuple[Array, float, float]:
+        aggregator = collectors.HistogramAggregator()
+        for sample in samples:
+            aggregator.register_reduced_input(Tensor(sample))
+        return aggregator.histogram.data, aggregator.min_val, aggregator.max_val
+
+    plain, fast = _both(collect)
+    _assert_same_bits(plain[0], fast[0])
+    assert plain[1:] == fast[1:]
+    # The first two ask for their extrema, which nncf does one by one.
+    assert [len(calls) for calls in reads] == [6, 4]
+
+
+@pytest.mark.parametrize("first", [0.0, 1.5])
+def test_a_histogram_of_one_value_widens_as_in_nncf(first: float) -> None:
+    """nncf counts equal bounds as if they were a unit apart: a value between them is new all the same."""
+
+    def collect() -> tuple[Array, float, float]:
+        aggregator = collectors.HistogramAggregator()
+        for value in (first, first, first + 0.25):
+            aggregator.register_reduced_input(Tensor(np.full((2, 3, 32, 32), value, np.float32)))
+        return aggregator.histogram.data, aggregator.min_val, aggregator.max_val
+
+    plain, fast = _both(collect)
+    _assert_same_bits(plain[0], fast[0])
+    assert plain[1:] == fast[1:] == (first, first + 0.25)
+
+
+def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    changed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return changed
+
+
+def test_constants_are_handed_out_once_and_read_only(repository: Path) -> None:
+    model = onnx.load(repository / "examples" / "digits" / "digits_cnn.onnx")
+    images = np.load(repository / "examples" / "digits" / "calibration.npz")["image"][:3]
+    weights = [tensor.name for tensor in model.graph.initializer]
+    model = _with_outputs(model, [model.graph.node[0].output[0], *weights])
+    feeds = [{"image": image[np.newaxis]} for image in images]
+
+    def run() -> list[dict[str, Array]]:
+        session = engine.ONNXEngine(model)
+        return [session.infer(feed) for feed in feeds]
+
+    plain, fast = _both(run)
+    for one, other in zip(plain, fast, strict=True):
+        assert list(one) == list(other)
+        for name, value in one.items():
+            assert np.array_equal(value, other[name])
+            assert other[name].flags.writeable == (name not in weights)
+    assert all(fast[1][name] is fast[0][name] for name in weights)
+    assert not np.shares_memory(fast[0][model.graph.node[0].output[0]], fast[1][model.graph.node[0].output[0]])
+
+
+def test_constants_that_are_inputs_follow_what_is_fed(repository: Path) -> None:
+    model = onnx.load(repository / "examples" / "digits" / "digits_cnn.onnx")
+    constant = next(t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    model = _with_outputs(model, [constant.name])
+    model.graph.input.append(onnx.helper.make_tensor_value_info(constant.name, constant.data_type, constant.dims))
+    image = np.load(repository / "examples" / "digits" / "calibration.npz")["image"][:1]
+    value = numpy_helper.to_array(constant)
+    with accelerate():
+        session = engine.ONNXEngine(model)
+        for factor in (1, 2):
+            found = session.infer({"image": image, constant.name: value * np.float32(factor)})
+            assert np.array_equal(found[constant.name], value * np.float32(factor))
+
+
+def _models(repository: Path) -> list[onnx.ModelProto]:
+    return [onnx.load(path) for path in sorted((repository / "examples").rglob("*.onnx"))]
+
+
+def test_shapes_are_inferred_as_by_onnx(repository: Path) -> None:
+    models = _models(repository)
+    assert models
+    for model in models:
+        before = model.SerializeToString(deterministic=True)
+        plain, fast = _both(lambda m=model: passes.onnx.shape_inference.infer_shapes(m))
+        assert fast.SerializeToString(deterministic=True) == plain.SerializeToString(deterministic=True)
+        assert model.SerializeToString(deterministic=True) == before
+        fast.graph.Clear()  # It is a copy.
+        assert model.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("model_type", [None, ModelType.TRANSFORMER])
+def test_patterns_are_found_as_by_nncf(model_type: ModelType | None, repository: Path) -> None:
+    fused = PatternsManager.get_full_hw_pattern_graph(BackendType.ONNX, TargetDevice.ANY, model_type)
+    ignored = PatternsManager.get_full_ignored_pattern_graph(BackendType.ONNX, TargetDevice.ANY, model_type)
+    found = 0
+    for model in _models(repository):
+        network = nncf_graph_builder.GraphConverter.create_nncf_graph(model)
+        for pattern in (fused, ignored):
+            for strict in (True, False):
+                plain, fast = _both(lambda n=network, p=pattern, s=strict: n.find_matching_subgraphs(p, s))
+                names = [[[node.node_name for node in match] for match in matches] for matches in (plain, fast)]
+                assert names[0] == names[1]
+                found += len(plain)
+    assert found
+
+
 def _state() -> list[Any]:
     methods = [
         (collectors.AbsMaxReducer, "_reduce_out_of_place"),
         (collectors.QuantileReducer, "_reduce_out_of_place"),
         (collectors.AbsQuantileReducer, "_reduce_out_of_place"),
         (collectors.TensorCollector, "register_inputs"),
+        (collectors.HistogramAggregator, "_register_reduced_input_impl"),
         (collectors.HistogramAggregator, "_non_linear_param_search"),
         (collectors.NoOutliersAggregatorBase, "_aggregation_fn"),
+        (engine.ONNXEngine, "__init__"),
+        (nncf_graph, "find_subgraphs_matching_pattern"),
+        (insertion_point_graph, "find_subgraphs_matching_pattern"),
+        (model_transformer, "onnx"),
+        (nncf_graph_builder, "onnx"),
+        (passes, "onnx"),
     ]
     return [
         *(getattr(numeric, name).registry[np.ndarray] for name in SERVED),

@@ -2,11 +2,15 @@
 
 - Quantiles of one tensor that are asked for apart -- one branch for the lower bound, one for the upper -- come from one
   read.
+- A reducer whose aggregators have all the samples that they take does not reduce more. Of a weight nncf takes one
+  sample, yet shows it to the reducers with every image.
 - The magnitudes of ABS_MAX and ABS_QUANTILE are not written out before they are reduced.
 - The no-outliers aggregators take the quantiles, the mask and the mean or median of the rest from one kernel, without
   NumPy's masked arrays.
-- The HISTOGRAM aggregator searches its range over plain float64 numbers. The search is nncf's, step by step and with
-  its operations in its order, so the range has its bits; what goes away is the wrapping of every number in a tensor.
+- The HISTOGRAM aggregator reads a tensor once: where the bins of the range so far count all of its values, the range
+  stays, and minimum and maximum are not asked for.
+- It searches its range over plain float64 numbers. The search is nncf's, step by step and with its operations in its
+  order, so the range has its bits; what goes away is the wrapping of every number in a tensor.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def served() -> Iterator[tuple[type, str, Callable[..., Any]]]:
         (collectors.TensorCollector, "register_inputs", _register_inputs),
         (collectors.QuantileReducer, "_reduce_out_of_place", _quantile),
         (collectors.AbsQuantileReducer, "_reduce_out_of_place", _abs_quantile),
+        (collectors.HistogramAggregator, "_register_reduced_input_impl", _register_in_histogram),
         (collectors.HistogramAggregator, "_non_linear_param_search", _histogram_search),
     ):
         yield owner, name, make(owner.__dict__[name])
@@ -77,18 +82,42 @@ def _register_inputs(original: Callable[..., Any]) -> Callable[..., Any]:
     from nncf.common.tensor_statistics.collectors import QuantileReducerBase
 
     def register_inputs(self: Any, inputs: Mapping[int, list[Any]]) -> None:
+        if type(self).register_inputs is not register_inputs or not self.enabled:
+            original(self, inputs)
+            return
+        waiting = {key[0] for key, aggregator in self._aggregators.items() if not _is_full(aggregator)}
+        reducers = [(hash(reducer), reducer) for reducer in self._reducers]
         wanted: dict[_Request, tuple[float, ...]] = {}
-        for reducer in self.reducers:
-            if isinstance(reducer, QuantileReducerBase):
-                request = _request(reducer, inputs[hash(reducer)][0].data)
+        for reducer_hash, reducer in reducers:
+            if reducer_hash in waiting and isinstance(reducer, QuantileReducerBase):
+                request = _request(reducer, inputs[reducer_hash][0].data)
                 wanted[request] = (*wanted.get(request, ()), *reducer._quantile)
         _shared.wanted, _shared.found = wanted, {}
         try:
-            original(self, inputs)
+            reduced = {
+                reducer_hash: reducer(inputs[reducer_hash])
+                for reducer_hash, reducer in reducers
+                if reducer_hash in waiting
+            }
         finally:
             _shared.wanted, _shared.found = {}, {}
+        for (reducer_hash, port, _), aggregator in self._aggregators.items():
+            outputs = reduced.get(reducer_hash)
+            if outputs is not None:
+                aggregator.register_reduced_input(outputs[port])
 
     return register_inputs
+
+
+def _is_full(aggregator: Any) -> bool:
+    """Whether an aggregator passes over all further samples."""
+    from nncf.common.tensor_statistics.collectors import AggregatorBase
+
+    return (
+        type(aggregator).register_reduced_input is AggregatorBase.register_reduced_input
+        and aggregator._num_samples is not None
+        and aggregator._collected_samples >= aggregator._num_samples
+    )
 
 
 def _request(reducer: Any, array: Array) -> _Request:
@@ -150,6 +179,22 @@ def _keeps_some(length: int, quantile: float) -> bool:
     Where none does, nncf can drop all samples and go on with zero, while the kernels keep them all.
     """
     return math.ceil(quantile * (length - 1)) <= math.floor((1 - quantile) * (length - 1))
+
+
+def _register_in_histogram(original: Callable[..., Any]) -> Callable[..., Any]:
+    from nncf.tensor import Tensor
+
+    def register(self: Any, x: Any) -> None:
+        array, low, high = x.data, self.min_val, self.max_val
+        # Equal bounds are moved apart by half a unit either side before values are counted.
+        if low is not None and high is not None and low < high and is_served(array):
+            counts = kernels.histogram(array, self.bins, (low, high))[0]
+            if int(counts.sum()) == array.size:
+                self.histogram = self.histogram + Tensor(counts)
+                return
+        original(self, x)
+
+    return register
 
 
 def _histogram_search(original: Callable[..., Any]) -> Callable[..., Any]:

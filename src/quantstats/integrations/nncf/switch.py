@@ -15,11 +15,11 @@ SUPPORTED_VERSIONS = ((3, 0), (3, 5))
 
 def _replacements() -> Iterator[Replacement]:
     require_release("nncf", "nncf", SUPPORTED_VERSIONS)
-    from quantstats.integrations.nncf import aggregators, engine, tensor_functions
+    from quantstats.integrations.nncf import aggregators, engine, graph, tensor_functions
 
     for registry, array_type, function in tensor_functions.served():
         yield Replacement(registry.__setitem__, array_type, registry[array_type], function)
-    for owner, name, function in (*aggregators.served(), *engine.served()):
+    for owner, name, function in (*aggregators.served(), *engine.served(), *graph.served()):
         yield Replacement(partial(setattr, owner), name, owner.__dict__[name], function)
 
 
