@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kSortBytes = size_t{960} << 10;
 template <class T>
 constexpr int kSortRows = static_cast<int>(kSortBytes / (kTileColumns * sizeof(T)));
-constexpr int kTail = 4;  // smallest and greatest values that one read keeps
+constexpr int kTail = 4;      // smallest and greatest values that one read keeps
+constexpr int kFewTails = 2;  // ... where these are enough
 
 // Where a read puts what it finds of a bracket [low, high] of each column.
 template <class T>
@@ -98,29 +99,97 @@ template <class T>
 struct Tails {
   PerColumn<T> low[kTail];
   PerColumn<T> high[kTail];
+
+  template <int n_tails>
+  void begin() {
+    for (int j = 0; j < n_tails; ++j) {
+      low[j].fill(static_cast<T>(__builtin_inf()));
+      high[j].fill(-static_cast<T>(__builtin_inf()));
+    }
+  }
 };
 
-template <class T>
+// Keeps the `n_tails` first of them.
+template <int n_tails, class T>
 void keep_tails(const T* x, int64_t rows, int column, Tails<T>& tails) {
   using V = Vector<T>;
   for (int i = 0; i < kStrip; i += V::lanes) {
-    V low[kTail], high[kTail];
-    for (int j = 0; j < kTail; ++j) {
+    V low[n_tails], high[n_tails];
+    for (int j = 0; j < n_tails; ++j) {
       low[j] = load(&tails.low[j][column + i]);
       high[j] = load(&tails.high[j][column + i]);
     }
     for (int64_t r = 0; r < rows; ++r) {
       V smaller = load(x + r * kStrip + i), greater = smaller;
-      for (int j = 0; j < kTail; ++j) {
+      for (int j = 0; j < n_tails; ++j) {
         compare_exchange(low[j], smaller);
         compare_exchange(greater, high[j]);
       }
     }
-    for (int j = 0; j < kTail; ++j) {
+    for (int j = 0; j < n_tails; ++j) {
       store(&tails.low[j][column + i], low[j]);
       store(&tails.high[j][column + i], high[j]);
     }
   }
+}
+
+// Sums of floats in double, and what tells whether they are exact: no partial sum was rounded if all values are
+// multiples of a unit of which the sum of their magnitudes holds at most 2^53.
+struct Totals {
+  PerColumn<double> sum;
+  PerColumn<int32_t> least;  // the bits of the least magnitude but zero, less 1, sign bit set; INT32_MAX: all are zero
+
+  void begin() {
+    sum.fill(0);
+    least.fill(INT32_MAX);
+  }
+  // Of `n` values, the greatest magnitude among them being `most`.
+  bool exact(int c, int64_t n, float most) const {
+    const auto exponent = [](uint32_t magnitude) {  // denormals have that of the least normal number
+      const int e = static_cast<int>(magnitude >> 23);
+      return e > 0 ? e : 1;
+    };
+    if (least[c] == INT32_MAX) return true;
+    const int from = exponent((static_cast<uint32_t>(least[c]) + 1) & 0x7fffffff), to = exponent(bits_of(most));
+    return to < 255 && (n << (to - from < 30 ? to - from : 30)) <= int64_t{1} << 29;
+  }
+};
+
+// Keeps tails and adds all values to `totals`: of floats that lie in `rows` rows anywhere. Returns whether one is NaN;
+// then nothing that was found is of use.
+template <int n_tails, class E>
+bool keep_tails_and_sums(const char* x, const int64_t* offsets, int rows, int column, Tails<float>& tails,
+                         Totals& totals) {
+  auto odd = no_lanes(set1(0.0f));
+  for (int c = column; c < column + kStrip; c += kLanes) {
+    vf32 low[n_tails], high[n_tails];
+    for (int j = 0; j < n_tails; ++j) {
+      low[j] = load(&tails.low[j][c]);
+      high[j] = load(&tails.high[j][c]);
+    }
+    vf64 sum[kHalves];
+    for (int h = 0; h < kHalves; ++h) sum[h] = load(&totals.sum[c + h * kLanes64]);
+    vi32 least = load(&totals.least[c]);
+    for (int r = 0; r < rows; ++r) {
+      const vf32 v = load(reinterpret_cast<const E*>(x + offsets[r]) + (c - column));
+      odd = mask_or(odd, unordered(v, v));
+      vf32 smaller = v, greater = v;
+      for (int j = 0; j < n_tails; ++j) {
+        compare_exchange(low[j], smaller);
+        compare_exchange(greater, high[j]);
+      }
+      least = min(least, add(bit_or(as_i32(v), set1(INT32_MIN)), set1(-1)));
+      sum[0] = add(sum[0], widen<0>(v));
+      if constexpr (kHalves == 2) sum[1] = add(sum[1], widen<1>(v));
+    }
+    for (int j = 0; j < n_tails; ++j) {
+      store(&tails.low[j][c], low[j]);
+      store(&tails.high[j][c], high[j]);
+    }
+    for (int h = 0; h < kHalves; ++h) store(&totals.sum[c + h * kLanes64], sum[h]);
+    store(&totals.least[c], least);
+  }
+  return any(odd);
 }
 
 // The values that a mean or a median is taken of: those of rank begin, ..., begin + count - 1.

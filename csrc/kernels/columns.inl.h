@@ -2,8 +2,8 @@
 //
 // NaN is left out and counted; NaN where a column holds nothing else. A column's own count of NaN moves its own ranks
 // only: NaN is read as +Inf, behind all values. Quantiles are those of order_statistics.inl.h, rounded once to the
-// result; zero is +0.0. Results are functions of the values alone, not of their order: sums are exact on fixed grids,
-// see Grids.
+// result; zero is +0.0. Results are functions of the values alone, not of their order: sums are exact, of all values in
+// double (see Totals) or of values on fixed grids (see Grids).
 //
 // Up to kSortRows rows a tile of columns is copied to scratch memory and sorted there. Beyond, a sample of rows
 // brackets the wanted ranks, then one read counts what lies below and keeps what lies inside; that is sorted. A column
@@ -21,8 +21,9 @@ namespace {
 
 constexpr int64_t kSampleRows = 512;  // that a bracket is made of
 constexpr int kAttemptsBySample = 3;
-constexpr double kBracketSlack = 1.5;  // ... and what is added to it, in ranks of the sample
-constexpr double kBracketSigmas = 3;   // half width of a bracket, in standard deviations of the rank of a sample
+constexpr double kBracketSlack = 1.5;    // ... and what is added to it, in ranks of the sample
+constexpr double kBracketSigmas = 3;     // half width of a bracket, in standard deviations of the rank of a sample
+constexpr int64_t kMostTotalled = 1536;  // rows whose plain sum in double is mostly exact
 
 template <class T>
 struct ColumnWork {
@@ -102,30 +103,13 @@ class ColumnTile {
 
   void mean_no_outliers(double p, void* out, int64_t* nan) {
     Survivors<T> survivors;
-    find_survivors(p, survivors);
-    Grids grids;
-    const PerColumn<double> infinite = leave_out_infinite(survivors);
-    begin_sums(survivors, columns_.n, plan_.count, grids);
-    const bool few = plan_.count <= 65536;
-    const auto add = [&](const T* x, int64_t rows, int column) {
-      if (few) {
-        sum_rows<2>(x, rows, column, survivors, grids);
-      } else {
-        sum_rows<3>(x, rows, column, survivors, grids);
-      }
-    };
-    if (plan_.count <= kSortRows<T>) {
-      for (int g = 0; g < strips(); ++g) add(work_.rows[g], plan_.count, g * kStrip);
-    } else {
-      visit_all([&](const T* x, int rows, int column) { add(x, rows, column); },
-                [&] { spread(fold_, survivors, grids); }, [&] { merge(fold_, grids); });
-    }
-    for (int c = 0; c < columns_.n; ++c) {
-      double fine = grids.sum[1][c];
-      if (!few) fine += grids.sum[2][c];
-      const double mean = (grids.sum[0][c] + fine) / static_cast<double>(survivors.count[c]) / grids.scale[c];
-      write_value(out, 0, c, infinite[c] == 0 ? mean : infinite[c]);
-    }
+    PerColumn<double> mean;  // NaN: not known yet
+    mean.fill(__builtin_nan(""));
+    find_survivors(p, survivors, &mean);
+    totals_pay_ = false;
+    for (int g = 0; g < strips(); ++g) totals_pay_ = totals_pay_ || known(mean, g * kStrip, kStrip);
+    if (!known(mean, 0, kTileColumns)) mean_by_grids(survivors, mean);
+    for (int c = 0; c < columns_.n; ++c) write_value(out, 0, c, mean[c]);
     write_nan(nan);
   }
 
@@ -174,6 +158,45 @@ class ColumnTile {
   }
   void write_nan(int64_t* nan) const {
     for (int c = 0; nan != nullptr && c < columns_.n; ++c) nan[columns_.out[c]] = nan_[c];
+  }
+
+  // Whether the means of columns first, ..., first + n - 1 are.
+  bool known(const PerColumn<double>& mean, int first, int n) const {
+    for (int c = first; c < first + n && c < columns_.n; ++c) {
+      if (mean[c] != mean[c]) return false;
+    }
+    return true;
+  }
+
+  // Finds the means that are not known.
+  void mean_by_grids(Survivors<T>& survivors, PerColumn<double>& mean) {
+    Grids grids;
+    const PerColumn<double> infinite = leave_out_infinite(survivors);
+    begin_sums(survivors, columns_.n, plan_.count, grids);
+    const bool few = plan_.count <= 65536;
+    const auto add = [&](const T* x, int64_t rows, int column) {
+      if (few) {
+        sum_rows<2>(x, rows, column, survivors, grids);
+      } else {
+        sum_rows<3>(x, rows, column, survivors, grids);
+      }
+    };
+    if (plan_.count <= kSortRows<T>) {
+      load_all();
+      for (int g = 0; g < strips(); ++g) {
+        if (!known(mean, g * kStrip, kStrip)) add(work_.rows[g], plan_.count, g * kStrip);
+      }
+    } else {
+      visit_all([&](const T* x, int rows, int column) { add(x, rows, column); },
+                [&] { spread(fold_, survivors, grids); }, [&] { merge(fold_, grids); });
+    }
+    for (int c = 0; c < columns_.n; ++c) {
+      if (mean[c] == mean[c]) continue;
+      double fine = grids.sum[1][c];
+      if (!few) fine += grids.sum[2][c];
+      const double of_grids = (grids.sum[0][c] + fine) / static_cast<double>(survivors.count[c]) / grids.scale[c];
+      mean[c] = infinite[c] == 0 ? of_grids : infinite[c];
+    }
   }
 
   // The mean of columns with infinities among their survivors, zero for the others. No term of the former is summed.
@@ -462,8 +485,9 @@ class ColumnTile {
     return static_cast<int64_t>(widest);
   }
 
-  void find_survivors(double p, Survivors<T>& survivors) {
-    if (!survivors_by_tails(p, survivors)) {
+  // With `mean` also finds the means of survivors that cost nothing.
+  void find_survivors(double p, Survivors<T>& survivors, PerColumn<double>* mean = nullptr) {
+    if (sorted_ || !survivors_by_tails(p, survivors, mean)) {
       if (plan_.count <= kSortRows<T>) {
         sort_all();
         survivors_of_sorted(p, survivors);
@@ -474,23 +498,31 @@ class ColumnTile {
   }
 
   // One read, if the quantiles lie among the kTail smallest and greatest values. False if they do not, or if there is
-  // NaN.
-  bool survivors_by_tails(double p, Survivors<T>& survivors) {
+  // NaN; then no mean is found either.
+  bool survivors_by_tails(double p, Survivors<T>& survivors, PerColumn<double>* mean) {
     const int64_t n = plan_.count;
     if (n < 2 * kTail) return false;
     const Position low = position_of(p, n), high = position_of(1.0 - p, n);
     if (low.next >= kTail || high.previous < n - kTail) return false;
-    const T inf = static_cast<T>(__builtin_inf());
+    const bool few = low.next < kFewTails && high.previous >= n - kFewTails;
+    return few ? survivors_by_tails<kFewTails>(low, high, survivors, mean)
+               : survivors_by_tails<kTail>(low, high, survivors, mean);
+  }
+  template <int n_tails>
+  bool survivors_by_tails(const Position& low, const Position& high, Survivors<T>& survivors, PerColumn<double>* mean) {
+    const int64_t n = plan_.count;
+    const bool summed = mean != nullptr && totals_pay_ && sizeof(T) == sizeof(float) && n <= kMostTotalled;
     Tails<T> tails;
-    for (int j = 0; j < kTail; ++j) {
-      tails.low[j].fill(inf);
-      tails.high[j].fill(-inf);
-    }
-    if (n <= kSortRows<T>) {
+    Totals totals;
+    tails.template begin<n_tails>();
+    totals.begin();
+    if (summed) {
+      if (!read_tails_and_sums<n_tails>(tails, totals)) return false;
+    } else if (n <= kSortRows<T>) {
       load_all();
-      for (int g = 0; g < strips(); ++g) keep_tails(work_.rows[g], n, g * kStrip, tails);
+      for (int g = 0; g < strips(); ++g) keep_tails<n_tails>(work_.rows[g], n, g * kStrip, tails);
     } else {
-      visit_all([&](const T* x, int rows, int column) { keep_tails(x, rows, column, tails); });
+      visit_all([&](const T* x, int rows, int column) { keep_tails<n_tails>(x, rows, column, tails); });
     }
     for (int c = 0; c < columns_.n; ++c) {
       if (nan_[c] > 0) return false;
@@ -498,15 +530,65 @@ class ColumnTile {
       const double high_limit =
           interpolate(tails.high[n - 1 - high.previous][c], tails.high[n - 1 - high.next][c], high.fraction);
       int below = 0, above = 0;
-      while (below < kTail && tails.low[below][c] < low_limit) ++below;
-      while (above < kTail && tails.high[above][c] > high_limit) ++above;
-      if (below == kTail || above == kTail) return false;
+      while (below < n_tails && tails.low[below][c] < low_limit) ++below;
+      while (above < n_tails && tails.high[above][c] > high_limit) ++above;
+      if (below == n_tails || above == n_tails) return false;
       survivors.begin[c] = below;
       survivors.count[c] = n - below - above;
       survivors.first[c] = tails.low[below][c];
       survivors.last[c] = tails.high[above][c];
     }
+    if (summed) means_of_totals<n_tails>(tails, totals, survivors, *mean);
     return true;
+  }
+
+  // Reads tails and sums of no more rows than are sorted whole. Returns false if there is NaN.
+  template <int n_tails>
+  bool read_tails_and_sums(Tails<T>& tails, Totals& totals) {
+    bool nan = false;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      constexpr int at_once = kPanelRows / 2;  // rows far apart fall on few sets of the cache
+      int64_t offsets[kPanelRows];
+      RowWalk rows(plan_.reduced, plan_.n_reduced);
+      if (columns_.contiguous && columns_.n % kStrip == 0) {
+        const char* const x = plan_.data + columns_.in[0];
+        while (const int n = rows.next(offsets)) {
+          for (int r = 0; r < n; r += at_once) {
+            for (int g = 0; g < strips(); ++g) {
+              const bool found =
+                  keep_tails_and_sums<n_tails, E>(x + g * kStrip * plan_.item, offsets + r,
+                                                  n - r < at_once ? n - r : at_once, g * kStrip, tails, totals);
+              nan = nan || found;
+            }
+          }
+        }
+      } else {
+        for (int r = 0; r < kPanelRows; ++r) offsets[r] = r * kStrip * static_cast<int64_t>(sizeof(T));
+        PerColumn<int64_t> count;
+        count.fill(0);
+        visit(rows, columns_, count.at, [&](const T* x, int n, int column) {
+          keep_tails_and_sums<n_tails, T>(reinterpret_cast<const char*>(x), offsets, n, column, tails, totals);
+        });
+        for (int c = 0; c < columns_.n; ++c) nan = nan || count[c] > 0;
+      }
+    }
+    return !nan;
+  }
+
+  // A total less what lies outside is as exact as the total.
+  template <int n_tails>
+  void means_of_totals(const Tails<T>& tails, const Totals& totals, const Survivors<T>& survivors,
+                       PerColumn<double>& mean) const {
+    for (int c = 0; c < columns_.n; ++c) {
+      const T least = tails.low[0][c], greatest = tails.high[0][c];
+      if (!totals.exact(c, plan_.count, static_cast<float>(-least > greatest ? -least : greatest))) continue;
+      double sum = totals.sum[c];
+      for (int j = 0; j < n_tails; ++j) {
+        if (tails.low[j][c] < survivors.first[c]) sum -= static_cast<double>(tails.low[j][c]);
+        if (tails.high[j][c] > survivors.last[c]) sum -= static_cast<double>(tails.high[j][c]);
+      }
+      mean[c] = sum / static_cast<double>(survivors.count[c]);
+    }
   }
 
   void survivors_of_sorted(double p, Survivors<T>& survivors) {
@@ -601,6 +683,7 @@ class ColumnTile {
   PerColumn<int64_t> nan_;
   bool nan_known_ = false;
   bool sorted_ = false;
+  bool totals_pay_ = true;  // the columns before were summed exactly
 };
 
 template <bool magnitude, class E>

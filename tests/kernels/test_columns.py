@@ -293,6 +293,21 @@ def test_the_mean_depends_on_the_set_of_values_alone(rows: int, dtype: Any) -> N
     assert_within_ulps(np.frombuffer(means[0], dtype), mean_reference(x, 1e-4), 1)
 
 
+@pytest.mark.parametrize("columns", [41, 64])
+@pytest.mark.parametrize("rows", [9, 300, 1024, 1025])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_mean_is_exact_whatever_the_range_of_a_column(target: Target, rows: int, columns: int, dtype: Any) -> None:
+    """Column k holds magnitudes that are 2^k apart: a plain sum in double is exact up to some k, and rounded beyond."""
+    rng = np.random.default_rng(rows)
+    ratio = 2.0 ** np.minimum(np.arange(columns), 29 if dtype is np.float16 else 60)
+    x = rng.uniform(1, 2, (rows, columns)) * rng.choice([-1.0, 1.0, 0.0], (rows, columns))
+    x[::2] *= ratio
+    x = (x / 2.0**24 if dtype is np.float16 else x).astype(dtype)
+    for matrix in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        mean = np.asarray(target.mean_no_outliers(matrix, 0, 1e-4, False, "raise"))
+        np.testing.assert_array_equal(mean, mean_reference(x, 1e-4))
+
+
 @pytest.mark.parametrize("rows", [100, 5000])
 def test_the_mean_survives_cancellation_and_the_limits_of_the_type(target: Target, rows: int) -> None:
     x = np.zeros((rows, 3))
