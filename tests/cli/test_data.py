@@ -53,6 +53,14 @@ def test_a_batch_that_the_model_fixes_leaves_the_rest_out(tmp_path: Path) -> Non
     assert batches.smallest()["image"].shape == (4, 1, 2, 2)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_samples_come_in_the_byte_order_of_the_machine(tmp_path: Path, size: int) -> None:
+    for file, first in (("a.npz", 0), ("b.npz", 2)):
+        save(tmp_path / file, image=images(2, first).astype(">f4"))
+    found = [batch["image"] for batch in SampleFiles(tmp_path, [IMAGE], batch_size=size).batches()]
+    assert b"".join(batch.tobytes() for batch in found) == images(4).tobytes()
+
+
 def test_npy_for_a_model_with_one_input(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", images(3))
     files = SampleFiles(tmp_path / "d.npy", [IMAGE])

@@ -45,6 +45,50 @@ def test_array_as_source_keeps_the_batch_axis() -> None:
     assert len(Dataset(data)) == 4
 
 
+def test_tensor_as_source_is_an_array() -> None:
+    import torch
+
+    data = torch.arange(12, dtype=torch.float32).reshape(4, 3)
+    for source in (data, {"x": data}):
+        found = [sample["x"] for sample in Dataset(source).samples(ONE)]
+        assert [value.shape for value in found] == [(1, 3)] * 4
+        np.testing.assert_array_equal(np.concatenate(found), data)
+    samples = Dataset(data, lambda row: row[None]).samples(ONE)
+    assert [sample["x"].shape for sample in samples] == [(1, 3)] * 4
+
+
+def test_items_by_index_as_source() -> None:
+    from torch.utils.data import Dataset as Indexed
+
+    class Rows(Indexed[Any]):
+        """Ends with its length alone: no index is an error."""
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            return ROW + np.float32(index)
+
+    data = Dataset(Rows())
+    assert len(data) == 3
+    for _ in range(2):
+        np.testing.assert_array_equal([sample["x"] for sample in data.samples(ONE)], [ROW, ROW + 1, ROW + 2])
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4"])
+def test_values_come_in_the_byte_order_of_the_machine(dtype: str) -> None:
+    for source in (ROW.astype(dtype), [ROW.astype(dtype)], {"x": ROW.astype(dtype)}):
+        (sample,) = Dataset(source).samples(ONE)
+        assert sample["x"].tobytes() == ROW.tobytes()
+        assert sample["x"].dtype.isnative
+
+
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: [x], lambda x: {"x": x}])
+def test_masked_values_are_refused(make: Any) -> None:
+    with pytest.raises(DataError, match=r"input 'x' of sample 0 is a masked array.*with \.filled\(value\)"):
+        list(Dataset(make(np.ma.masked_equal(ROW, 1.0))).samples(ONE))
+
+
 def test_mapping_of_arrays_as_source() -> None:
     source = {"ids": np.zeros((5, 4), np.int64), "mask": np.ones((5, 4), np.float32)}
     samples = list(Dataset(source).samples(TWO))
@@ -107,7 +151,7 @@ def test_empty_data(source: Any) -> None:
         list(Dataset(source).samples(ONE))
 
 
-@pytest.mark.parametrize("source", [3, None, "data.npz", np.float32(1)])
+@pytest.mark.parametrize("source", [3, None, "data.npz", np.float32(1), list, object()])
 def test_source_that_is_no_source(source: Any) -> None:
     with pytest.raises(DataError, match="cannot be iterated over; give a list of samples"):
         Dataset(source)

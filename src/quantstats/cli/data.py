@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantstats.errors import DataError
+from quantstats.ptq.dataset import native
 from quantstats.ptq.graph import Tensor
 
 Array = NDArray[Any]
@@ -100,14 +101,14 @@ class SampleFiles:
                 pieces.append(self._load(file.path)[name][first:last])
             offset += file.samples
         if len(pieces) == 1:
-            return pieces[0]
+            return native(pieces[0])
         shapes = sorted({piece.shape[1:] for piece in pieces})
         if len(shapes) > 1:
             raise DataError(
                 f"data {str(self.path)!r}: samples {start} to {stop - 1} of {name!r} have different shapes, "
                 f"{' and '.join(map(str, shapes))}, and cannot share a batch; use batch size 1"
             )
-        return np.concatenate(pieces)
+        return native(np.concatenate(pieces))
 
     def labels(self, start: int, stop: int) -> Array:
         """Return the labels of samples ``start`` to ``stop``."""

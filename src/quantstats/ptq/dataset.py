@@ -24,12 +24,12 @@ class Dataset:
 
     Anything that :func:`numpy.asarray` turns into an array without changing its dtype serves as one.
 
-    A NumPy array as the whole source and a mapping of arrays as the whole source hold samples along axis 0; each sample
-    is a slice of length one that keeps the axis, ``source[i:i + 1]``. With ``transform_func`` an array is iterated like
-    any other source, so the function gets ``source[i]``, without the axis.
+    An array as the whole source, of NumPy or another library, and a mapping of arrays as the whole source hold samples
+    along axis 0; each sample is a slice of length one that keeps the axis, ``source[i:i + 1]``. With ``transform_func``
+    an array is iterated like any other source, so the function gets ``source[i]``, without the axis.
 
-    :param source: Any iterable: a list, a generator, a data loader, a NumPy array. A source that can be iterated only
-        once serves one calibration.
+    :param source: Any iterable: a list, a generator, a data loader, an array; or a data set with a length and items by
+        index alone, as torch has them. A source that can be iterated only once serves one calibration.
     :param transform_func: Makes a sample of an item of the source, for example drops the label.
     :raises DataError: if the source is not iterable, or is a mapping of arrays whose lengths differ.
     """
@@ -38,10 +38,13 @@ class Dataset:
         self._transform = transform_func
         if transform_func is not None and not callable(transform_func):
             raise DataError(f"transform_func={transform_func!r} is not callable; give a function of one item, or None")
-        if isinstance(source, np.ndarray) and transform_func is None:
+        if isinstance(source, Mapping):
+            arrays = {name: values if is_array(values) else np.asarray(values) for name, values in source.items()}
+            source = _ArraySlices(arrays)
+        elif is_array(source) and transform_func is None:
             source = _ArraySlices({None: source})
-        elif isinstance(source, Mapping):
-            source = _ArraySlices({name: np.asarray(values) for name, values in source.items()})
+        elif not isinstance(source, Iterable) and _has(source, "__getitem__", "__len__"):
+            source = _Items(source)
         if not isinstance(source, Iterable) or isinstance(source, (str, bytes)):
             raise DataError(
                 f"calibration data of type {type(source).__name__} cannot be iterated over; "
@@ -110,10 +113,35 @@ class Dataset:
             )
 
 
-class _ArraySlices(Sequence[Any]):
-    """Slices of length one along axis 0 of one array, or of several by name."""
+def is_array(value: Any) -> bool:
+    """Whether `value` is an array of any library, rather than a collection of samples."""
+    return _has(value, "__array__", "__len__") and hasattr(value, "ndim")
 
-    def __init__(self, arrays: Mapping[Any, Array]) -> None:
+
+def _has(value: Any, *methods: str) -> bool:
+    return all(hasattr(type(value), method) for method in methods)
+
+
+class _Items:
+    """The items of what has a length and items by index, and need not say by an error where it ends."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._source[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._source[index] for index in range(len(self._source)))
+
+
+class _ArraySlices(Sequence[Any]):
+    """Slices of length one along axis 0 of one array, or of several by name. They are of the arrays' own type."""
+
+    def __init__(self, arrays: Mapping[Any, Any]) -> None:
         self._arrays = dict(arrays)
         lengths = {name: len(array) if array.ndim else None for name, array in self._arrays.items()}
         for name, length in lengths.items():
@@ -182,7 +210,17 @@ def normalize_sample(item: Any, graph: QuantizationGraph, index: int) -> Sample:
     return {name: _checked(values[name], graph.tensors[name], index) for name in names}
 
 
+def native(array: Array) -> Array:
+    """The array in the byte order of this machine: runtimes take bytes as they are."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def _checked(value: Any, tensor: Tensor, index: int) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise DataError(
+            f"input {tensor.name!r} of sample {index} is a masked array, and a model reads every value; put values in "
+            "place of those that are masked, with .filled(value)"
+        )
     try:
         array = np.asarray(value)
     except Exception as error:
@@ -190,6 +228,7 @@ def _checked(value: Any, tensor: Tensor, index: int) -> Array:
             f"input {tensor.name!r} of sample {index}: {type(value).__name__} does not convert to an array ({error}); "
             "give a NumPy array"
         ) from error
+    array = native(array)
     if tensor.dtype is not None and array.dtype.name != tensor.dtype:
         raise DataError(
             f"input {tensor.name!r} of sample {index} has dtype {array.dtype.name}, the model needs {tensor.dtype}; "

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from quantstats.errors import DataError
-from quantstats.ptq.dataset import Dataset
+from quantstats.ptq.dataset import Dataset, is_array
 
 _REMEDY = "give a list, an array, a data loader or a Dataset of one"
 
@@ -58,7 +56,7 @@ class ValidationData:
         self._source: Any = data
         if isinstance(data, Dataset):
             self._source = data.source
-        elif isinstance(data, (np.ndarray, Mapping)):
+        elif isinstance(data, Mapping) or is_array(data):
             self._source = Dataset(data).source
         if isinstance(data, (str, bytes)) or not _can_be_iterated(self._source):
             raise DataError(f"validation data of type {type(data).__name__} cannot be iterated over; {_REMEDY}")
