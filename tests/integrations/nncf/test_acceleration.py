@@ -41,7 +41,7 @@ from quantstats.integrations.nncf import accelerate, disable, enable, is_enabled
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float64, np.float16]
 AXES = [None, (0,), (1,), (0, 2, 3), (1, 2, 3), -1]
-SERVED = ["max", "min", "mean", "median", "quantile", "percentile", "histogram"]
+SERVED = ["max", "min", "mean", "median", "quantile", "percentile", "histogram", "masked_mean", "masked_median"]
 
 
 def _array(kind: str, dtype: Any, shape: tuple[int, ...] = (3, 8, 9, 11)) -> Array:
@@ -91,6 +91,7 @@ def test_quantiles_are_nncfs_rounded_to_the_dtype_of_the_kernels(q: Any, axis: A
         plain, fast = _both(lambda k=keepdims: numeric.quantile(x, q, axis=axis, keepdims=k).data)
         _assert_same_bits(plain.astype(rounded).astype(np.float64), fast)
     plain, fast = _both(lambda: numeric.percentile(x, (np.asarray(q) * 100).tolist(), axis=axis).data)
+    assert type(fast) is type(plain)
     _assert_same_bits(plain.astype(rounded).astype(np.float64), fast)
 
 
@@ -147,6 +148,72 @@ def test_histograms_have_nncfs_counts(kind: str, bins: int) -> None:
         _assert_same_bits(plain.data, fast.data)
 
 
+@pytest.mark.parametrize("bounds", [None, (-1.5, 2.25), (-1.47, 2.3)])
+def test_histograms_of_float16_are_left_to_nncf(bounds: tuple[float, float] | None) -> None:
+    x = Tensor(_array("normal", np.float16, (20, 500)))
+    plain, fast = _both(lambda: numeric.histogram(x, 32, range=bounds))
+    _assert_same_bits(plain.data, fast.data)
+
+
+def _mask(kind: str, x: Array) -> Array:
+    mask = np.random.default_rng(1).random(x.shape) < 0.3
+    if kind == "a whole channel":
+        mask[:, 2] = True
+    elif kind == "all":
+        mask[:] = True
+    elif kind == "none":
+        mask[:] = False
+    return mask
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("masked", ["some", "a whole channel", "all", "none"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("kind", ["normal", "ties", "inf", "nan", "masked nan"])
+def test_masked_statistics_are_nncfs(kind: str, keepdims: bool, masked: str, dtype: Any) -> None:
+    array = _array(kind, dtype)
+    mask = _mask(masked, array)
+    if kind == "inf":
+        array[:, 1], array[0, 3, 0] = np.inf, -np.inf
+    elif kind == "nan":
+        array[1, 2, 3, 4] = np.nan
+    elif kind == "masked nan":
+        array[mask] = np.nan
+    for axis in [*AXES, (), (0, 1, 2, 3)]:
+        with np.errstate(all="ignore"):  # nncf's own
+            plain, fast = _both(lambda a=axis: numeric.masked_median(Tensor(array), Tensor(mask), a, keepdims).data)
+        assert type(fast) is type(plain)
+        _assert_same_bits(plain, fast)
+        with np.errstate(all="ignore"):
+            plain, fast = _both(lambda a=axis: numeric.masked_mean(Tensor(array), Tensor(mask), a, keepdims).data)
+        assert (type(fast), fast.dtype, fast.shape) == (type(plain), plain.dtype, plain.shape)
+        # Up to 2,376 numbers of size one, which NumPy adds in float32 along some axes; float16 is rounded once more.
+        assert np.allclose(plain, fast, rtol=np.finfo(dtype).eps, atol=300 * np.finfo(np.float32).eps, equal_nan=True)
+
+
+def test_masks_of_another_type_are_left_to_nncf() -> None:
+    x = Tensor(_array("normal", np.float32))
+    for mask in (None, Tensor(_mask("some", x.data).astype(np.int8)), Tensor(np.array([False]))):
+        for name in ("masked_mean", "masked_median"):
+            function = getattr(numeric, name)
+            plain, fast = _both(lambda f=function, m=mask: f(x, m, (0, 2)).data)
+            _assert_same_bits(plain, fast)
+
+
+def test_the_median_absolute_deviation_has_nncfs_bits() -> None:
+    rows = _array("relu", np.float32, (6, 40, 9))
+    rows[:, 3] = 0  # A channel that is all masked.
+
+    def aggregate() -> list[Array]:
+        collected = collectors.MedianAbsoluteDeviationAggregator(aggregation_axes=(0, 2))
+        for row in rows:
+            collected.register_reduced_input(Tensor(row[np.newaxis]))
+        return [found.data for found in collected.aggregate().values()]
+
+    for plain, fast in zip(*_both(aggregate), strict=True):
+        _assert_same_bits(plain, fast)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, bool])
 def test_arrays_of_other_types_are_left_to_nncf(dtype: Any) -> None:
     x = Tensor(_array("ties", np.float32).astype(dtype))
@@ -192,15 +259,19 @@ def test_no_outliers_aggregators_give_nncfs_values(aggregator: Any, quantile: fl
     assert np.allclose(plain, fast, rtol=0, atol=samples * np.spacing(np.float32(4)))
 
 
-@pytest.mark.parametrize("kind", ["normal", "heavy tails", "relu", "ties"])
-def test_the_histogram_search_gives_nncfs_range(kind: str) -> None:
-    def search() -> tuple[Array, Array]:
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    # Over most ranges NumPy cannot make 2,048 bins with edges in float16, and raises.
+    [*((kind, np.float32) for kind in ("normal", "heavy tails", "relu", "ties")), ("normal", np.float16)],
+)
+def test_the_histogram_search_gives_nncfs_range(kind: str, dtype: Any) -> None:
+    def search() -> tuple[Array, Array, Array]:
         aggregator = collectors.HistogramAggregator()
         for seed in range(3):  # ranges that grow and that do not
-            array = _array(kind, np.float32, (2, 4, 32, 32)) * np.float32(1 + seed % 2)
+            array = _array(kind, dtype, (2, 4, 32, 32)) * dtype(1 + seed % 2)
             aggregator.register_reduced_input(Tensor(array))
         found = aggregator.aggregate()
-        return found["min_values"].data, found["max_values"].data
+        return aggregator.histogram.data, found["min_values"].data, found["max_values"].data
 
     for plain, fast in zip(*_both(search), strict=True):
         _assert_same_bits(plain, fast)
@@ -276,9 +347,12 @@ def test_the_kernels_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
         numeric.histogram(x, 10)
         numeric.median(x)
         numeric.mean(x)
+        numeric.masked_mean(x, x < 0, (0, 2, 3))
+        numeric.masked_median(x, x < 0, (0, 2, 3))
         collectors.AbsMaxReducer()([x])
         collectors.AbsQuantileReducer()([x])
-    assert called == ["min_max", "quantile", "histogram", "median", "mean", "abs_max", "abs_quantile"]
+    masked = ["min_max", "mean", "min_max", "median"]
+    assert called == ["min_max", "quantile", "histogram", "median", "mean", *masked, "abs_max", "abs_quantile"]
 
 
 def test_branches_that_ask_for_quantiles_of_one_tensor_share_a_read(monkeypatch: pytest.MonkeyPatch) -> None:

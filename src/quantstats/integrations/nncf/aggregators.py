@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantstats import kernels
-from quantstats.integrations.nncf.tensor_functions import is_served, number_reduced, quantile
+from quantstats.integrations.nncf.tensor_functions import is_counted, is_served, number_reduced, quantile
 
 Array = npt.NDArray[Any]
 Float64Array = npt.NDArray[np.float64]
@@ -187,7 +187,7 @@ def _register_in_histogram(original: Callable[..., Any]) -> Callable[..., Any]:
     def register(self: Any, x: Any) -> None:
         array, low, high = x.data, self.min_val, self.max_val
         # Equal bounds are moved apart by half a unit either side before values are counted.
-        if low is not None and high is not None and low < high and is_served(array):
+        if low is not None and high is not None and low < high and is_counted(array):
             counts = kernels.histogram(array, self.bins, (low, high))[0]
             if int(counts.sum()) == array.size:
                 self.histogram = self.histogram + Tensor(counts)

@@ -10,9 +10,12 @@ with the same arguments, result types and results:
   NaN, the result is the infinity;
 - means accumulate in float64. NumPy sums float32 in float32: pairwise along the innermost axis, where its error is a
   few units in the last place; one after another along the other axes, where it grows with the length. Ours is within
-  half a unit of the true mean. Means of few numbers are left to NumPy, so that aggregating samples gives its bits.
+  half a unit of the true mean. Means of few numbers are left to NumPy, so that aggregating samples gives its bits;
+- masked medians have the bits of NumPy's masked arrays. Masked means differ from theirs as other means do, and where
+  all is masked the result is their zero.
 
-Arrays that the kernels do not take (integers, masks, small ones) go to nncf's own functions.
+What the kernels do not take (integers, small arrays) or would do otherwise (histograms of float16, masked medians of
+float64, NaN beside a mask) goes to nncf's own functions.
 """
 
 from __future__ import annotations
@@ -48,6 +51,14 @@ def served() -> Iterator[tuple[MutableMapping[type, Callable[..., Any]], type, C
 def is_served(array: Any) -> bool:
     """Whether the kernels take an array and are worth their call."""
     return isinstance(array, np.ndarray) and array.dtype in _FLOATS and array.size >= _SMALL
+
+
+def is_counted(array: Any) -> bool:
+    """Whether the kernels take an array for a histogram, with NumPy's counts.
+
+    NumPy takes the edges of bins for float16 in float16, the kernel in float32.
+    """
+    return is_served(array) and array.dtype != np.float16
 
 
 def quantile(
@@ -109,21 +120,60 @@ def _quantile(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _percentile(original: Callable[..., Any]) -> Callable[..., Any]:
-    def served_percentile(a: Array, q: float | Sequence[float], axis: Axis, keepdims: bool = False) -> Array:
+    def served_percentile(a: Array, q: float | Sequence[float], axis: Axis, keepdims: bool = False) -> Any:
         if not is_served(a):
-            return np.asarray(original(a, q, axis=axis, keepdims=keepdims))
-        return quantile(a, np.true_divide(np.array(q), 100), axis, keepdims=keepdims)
+            return original(a, q, axis=axis, keepdims=keepdims)
+        # nncf has a NumPy scalar here where one number is left, and an array of no dimension in the other functions.
+        return quantile(a, np.true_divide(np.array(q), 100), axis, keepdims=keepdims)[()]
 
     return served_percentile
 
 
 def _histogram(original: Callable[..., Any]) -> Callable[..., Any]:
     def served_histogram(a: Array, bins: int, *, range: tuple[float, float] | None = None) -> Array:
-        if not is_served(a):
+        if not is_counted(a):
             return np.asarray(original(a, bins, range=range))
         return kernels.histogram(a, bins, range)[0]
 
     return served_histogram
+
+
+def _masked_mean(original: Callable[..., Any]) -> Callable[..., Any]:
+    def served_masked_mean(x: Array, mask: Array | None, axis: Axis, keepdims: bool = False) -> Any:
+        if mask is None or not _is_masked_well(x, mask):
+            return original(x, mask, axis=axis, keepdims=keepdims)
+        found = kernels.mean(_without(x, mask), axis, keepdims=keepdims, nan_policy="ignore")
+        # NumPy divides the sum by an integer, which makes float64 of float32.
+        dtype = x.dtype if x.dtype == np.float16 else np.dtype(np.float64)
+        return np.where(mask.all(axis=axis, keepdims=keepdims), 0, found).astype(dtype)[()]
+
+    return served_masked_mean
+
+
+def _masked_median(original: Callable[..., Any]) -> Callable[..., Any]:
+    def served_masked_median(x: Array, mask: Array | None, axis: Axis, keepdims: bool = False) -> Any:
+        # Half of a float64 sum can differ in the last place from the point half way.
+        if mask is None or x.dtype == np.float64 or not _is_masked_well(x, mask):
+            return original(x, mask, axis=axis, keepdims=keepdims)
+        found = kernels.median(_without(x, mask), axis, keepdims=keepdims, nan_policy="ignore")
+        return np.where(mask.all(axis=axis, keepdims=keepdims), 0, found).astype(x.dtype)[()]
+
+    return served_masked_median
+
+
+def _is_masked_well(x: Array, mask: Array) -> bool:
+    """Whether the kernels can leave out the masked elements: as NaN, so that no other may be one."""
+    return (
+        is_served(x)
+        and mask.dtype == np.bool_
+        and mask.shape == x.shape
+        and not mask.all()
+        and not np.isnan(kernels.min_max(x, nan_policy="propagate")[0])
+    )
+
+
+def _without(x: Array, mask: Array) -> Array:
+    return np.where(mask, x.dtype.type(np.nan), x)
 
 
 _MAKERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
@@ -134,4 +184,6 @@ _MAKERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "quantile": _quantile,
     "percentile": _percentile,
     "histogram": _histogram,
+    "masked_mean": _masked_mean,
+    "masked_median": _masked_median,
 }
