@@ -15,7 +15,7 @@ with the same arguments, result types and results:
   all is masked the result is their zero.
 
 What the kernels do not take (integers, small arrays) or would do otherwise (histograms of float16, masked medians of
-float64, NaN beside a mask) goes to nncf's own functions.
+float64, NaN and Inf beside a mask) goes to nncf's own functions.
 """
 
 from __future__ import annotations
@@ -142,10 +142,12 @@ def _masked_mean(original: Callable[..., Any]) -> Callable[..., Any]:
     def served_masked_mean(x: Array, mask: Array | None, axis: Axis, keepdims: bool = False) -> Any:
         if mask is None or not _is_masked_well(x, mask):
             return original(x, mask, axis=axis, keepdims=keepdims)
-        found = kernels.mean(_without(x, mask), axis, keepdims=keepdims, nan_policy="ignore")
+        masked = np.count_nonzero(mask, axis=axis, keepdims=keepdims)
+        length = x.size // np.size(masked)
+        # Zeros in their place keep the sum. Where all is masked, the mean is theirs.
+        mean = kernels.mean(x * ~mask, axis, keepdims=keepdims) * (length / np.maximum(length - masked, 1))
         # NumPy divides the sum by an integer, which makes float64 of float32.
-        dtype = x.dtype if x.dtype == np.float16 else np.dtype(np.float64)
-        return np.where(mask.all(axis=axis, keepdims=keepdims), 0, found).astype(dtype)[()]
+        return np.asarray(mean, np.float16 if x.dtype == np.float16 else np.float64)[()]
 
     return served_masked_mean
 
@@ -155,25 +157,23 @@ def _masked_median(original: Callable[..., Any]) -> Callable[..., Any]:
         # Half of a float64 sum can differ in the last place from the point half way.
         if mask is None or x.dtype == np.float64 or not _is_masked_well(x, mask):
             return original(x, mask, axis=axis, keepdims=keepdims)
-        found = kernels.median(_without(x, mask), axis, keepdims=keepdims, nan_policy="ignore")
-        return np.where(mask.all(axis=axis, keepdims=keepdims), 0, found).astype(x.dtype)[()]
+        kept = np.where(mask, x.dtype.type(np.nan), x)
+        # NaN where all is masked.
+        median = np.nan_to_num(kernels.median(kept, axis, keepdims=keepdims, nan_policy="ignore"))
+        return np.asarray(median, x.dtype)[()]
 
     return served_masked_median
 
 
 def _is_masked_well(x: Array, mask: Array) -> bool:
-    """Whether the kernels can leave out the masked elements: as NaN, so that no other may be one."""
+    """Whether the kernels can do without the masked elements: as zeros or NaN, so that the others must be finite."""
     return (
         is_served(x)
         and mask.dtype == np.bool_
         and mask.shape == x.shape
         and not mask.all()
-        and not np.isnan(kernels.min_max(x, nan_policy="propagate")[0])
+        and bool(np.isfinite(kernels.min_max(x, nan_policy="propagate")).all())
     )
-
-
-def _without(x: Array, mask: Array) -> Array:
-    return np.where(mask, x.dtype.type(np.nan), x)
 
 
 _MAKERS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
