@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -23,10 +24,12 @@ def check_member(owner: str, field: str, value: Any, enumeration: type[Enum]) ->
 def check_instance(owner: str, field: str, value: Any, cls: type[Any]) -> None:
     """`value` must be an instance of the parameter class `cls`."""
     if not isinstance(value, cls):
-        raise ParameterError(
-            f"{owner}.{field}={value!r} is not a {cls.__name__} of quantstats; build one, "
-            f"or convert nncf's with {cls.__name__}.from_nncf()"
-        )
+        name, remedy = cls.__name__, "build one"
+        if hasattr(cls, "load"):
+            remedy = f"give one, or load a file with {name}.load(path)"
+        elif hasattr(cls, "from_nncf"):
+            remedy = f"build one, or convert nncf's with {name}.from_nncf()"
+        raise ParameterError(f"{owner}.{field}={value!r} is not a {name} of quantstats; {remedy}")
 
 
 def check_bool(owner: str, field: str, value: Any) -> None:
@@ -39,6 +42,14 @@ def check_num_bits(owner: str, field: str, value: Any) -> None:
     """`value` must be a bit width for which a storage dtype and levels are defined: 2 to 8, or 16."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value not in SUPPORTED_NUM_BITS:
         raise ParameterError(f"{owner}.{field}={value!r} is not a supported bit width; use 2 to 8, or 16")
+
+
+def check_bit_widths(owner: str, field: str, value: Any) -> None:
+    """`value` must be a sequence of bit widths (a single one, easily given by mistake, is refused)."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ParameterError(f"{owner}.{field}={value!r} is not a sequence of bit widths; write {field}=(8, 4)")
+    for num_bits in value:
+        check_num_bits(owner, field, num_bits)
 
 
 def check_positive(owner: str, field: str, value: Any) -> None:
@@ -55,10 +66,31 @@ def check_tail_probability(owner: str, field: str, value: Any) -> None:
         )
 
 
+def check_share_of_width(owner: str, field: str, value: Any) -> None:
+    """`value` must be a finite number of at least zero: ranges may lie farther apart than they are wide."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value < 0:
+        raise ParameterError(f"{owner}.{field}={value!r} is no share of a width; give a number such as 0.05")
+
+
+def check_confidence(owner: str, field: str, value: Any) -> None:
+    """`value` must lie in (0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0.0 < float(value) < 1.0:
+        raise ParameterError(f"{owner}.{field}={value!r} is not in (0, 1); give a share such as 0.95")
+
+
 def check_count(owner: str, field: str, value: Any, *, least: int) -> None:
     """`value` must be an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ParameterError(f"{owner}.{field}={value!r} is not an integer of at least {least}; give one")
+
+
+def check_axes(owner: str, field: str, value: Any) -> None:
+    """`value` must be a sequence of different integers."""
+    sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    if not sequence or not all(isinstance(axis, numbers.Integral) and not isinstance(axis, bool) for axis in value):
+        raise ParameterError(f"{owner}.{field}={value!r} is not a sequence of axes; write {field}=(0, 1)")
+    if len(set(value)) < len(value):
+        raise ParameterError(f"{owner}.{field}={value!r} has an axis twice; give each once")
 
 
 def check_string(owner: str, field: str, value: Any) -> None:
@@ -84,7 +116,17 @@ def check_list_of(owner: str, field: str, value: Any, cls: type[Any]) -> None:
 def check_path(owner: str, field: str, value: Any) -> None:
     """`value` must be a path, a string or an `os.PathLike` of one, and not empty."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ParameterError(f"{owner}.{field}={value!r} is not a path; give one, or None")
+        raise ParameterError(f"{owner}.{field}={value!r} is not a path; give a string or a Path, not an empty one")
+
+
+def check_mapping(owner: str, field: str, value: Any, cls: type[Any] | tuple[type[Any], ...], example: str) -> None:
+    """`value` must be a mapping of strings to instances of `cls`; `example` is one, as it would be written."""
+    if not isinstance(value, Mapping):
+        raise ParameterError(f"{owner}.{field}={value!r} is not a mapping by name; write {field}={example}")
+    for key, item in value.items():
+        # True is an integer, but no axis.
+        if not isinstance(key, str) or not isinstance(item, cls) or isinstance(item, bool):
+            raise ParameterError(f"{owner}.{field} has {{{key!r}: {item!r}}}; write it as {field}={example}")
 
 
 def check_settings(owner: str, field: str, value: Any) -> None:

@@ -402,11 +402,12 @@ def test_a_sample_that_is_not_finite_changes_nothing(bad: float) -> None:
         ("1", np.ones((2, 3, 1), np.float32), "float32 with 3 axes, earlier ones were float32 with 2"),
         ("1", np.ones((2, 4), np.float32), "4 channels along axis 1, earlier ones had 3"),
         ("1", np.ones((2, 3), np.int32), "not of int32"),
+        (1, np.ones((2, 3), np.float32), r"CalibrationStatistics\.update\.sample_id=1 is not a string"),
     ],
 )
-def test_a_sample_that_does_not_fit(sample_id: str, sample: np.ndarray, message: str) -> None:
+def test_a_sample_that_does_not_fit(sample_id: Any, sample: np.ndarray, message: str) -> None:
     statistics = collect([np.ones((2, 3), np.float32)], axis=1)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((DataError, ParameterError), match=message):
         statistics.update(sample_id, {"x": sample})
     with pytest.raises(DataError, match="no values of tensor 'x'"):
         statistics.update("1", {})
@@ -444,6 +445,32 @@ def test_names_and_arguments_are_checked() -> None:
         statistics.range("x", per_channel=True)
     with pytest.raises(ParameterError, match="columns lack"):
         CalibrationStatistics({"x": None}, columns=DEFAULT_COLUMNS[1:])
+    with pytest.raises(ParameterError, match=r"merge\.other=None .*CalibrationStatistics\.load\(path\)"):
+        statistics.merge(None)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"range\.config=8 is not a QuantizerConfig"):
+        statistics.range("x", config=8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["taps", "channel_means"])
+@pytest.mark.parametrize("value", [["x"], {"x": "a"}, {"x": True}, {1: 0}])
+def test_axes_by_tensor_are_checked(name: str, value: Any) -> None:
+    with pytest.raises(ParameterError, match=rf"CalibrationStatistics\.{name}.*write "):
+        CalibrationStatistics(**{"taps": {"x": None}, name: value})
+
+
+@pytest.mark.parametrize("memory_limit", [0, 1 << 20])
+def test_copies_are_equal_and_independent(memory_limit: int) -> None:
+    samples = list(np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32))
+    statistics = collect(samples[:2], axis=0, channel_means={"x": 0}, memory_limit=memory_limit)
+    before = copy.deepcopy(statistics)
+    for twin in (copy.copy(statistics), copy.deepcopy(statistics)):
+        assert twin == statistics
+        assert (twin.sample_ids, twin.memory_limit) == (statistics.sample_ids, memory_limit)
+        twin.update("2", {"x": samples[2]})
+        assert statistics == before
+        twin.merge(collect(samples[2:], ["3"], axis=0, channel_means={"x": 0}))
+        assert (twin.num_samples, statistics.num_samples) == (4, 2)
+        assert statistics == before
 
 
 def test_pickle_and_repr() -> None:

@@ -78,6 +78,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
     statistics = collected({"x": [1.0]})
     with pytest.raises(DataError, match="the second statistics hold no sample"):
         compare_statistics(statistics, CalibrationStatistics({"x": None}), ESTIMATORS)
-    for tolerance in (-0.1, float("nan"), float("inf")):
+    with pytest.raises(ParameterError, match=r"compare\.second=5 is not a CalibrationStatistics .*load\(path\)"):
+        compare_statistics(statistics, 5, ESTIMATORS)  # type: ignore[arg-type]
+    for estimators in (list(ESTIMATORS.values()), {"minmax": "minmax"}):
+        with pytest.raises(ParameterError, match=r"compare\.estimators"):
+            compare_statistics(statistics, statistics, estimators)  # type: ignore[arg-type]
+    for tolerance in (-0.1, float("nan"), float("inf"), "x"):
         with pytest.raises(ParameterError, match=r"compare\.tolerance"):
             compare_statistics(statistics, statistics, ESTIMATORS, tolerance=tolerance)

@@ -303,6 +303,21 @@ def test_samples_must_be_aggregated(axes: tuple[int, ...]) -> None:
         RangeEstimator(MINMAX, aggregation_axes=axes)
 
 
+@pytest.mark.parametrize("name", ["reduction_axes", "aggregation_axes"])
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [("a", "is not a sequence of axes"), (1, "is not a"), ((0, 1.0), "is not a"), ((0, 0), "twice")],
+)
+def test_axes_are_different_integers(name: str, axes: Any, message: str) -> None:
+    with pytest.raises(ParameterError, match=rf"RangeEstimator\.{name}=.* {message}"):
+        RangeEstimator(MINMAX, **{name: axes})
+
+
+def test_only_estimators_are_merged() -> None:
+    with pytest.raises(ParameterError, match=r"RangeEstimator\.merge\.other=5 is not a RangeEstimator.*; build one$"):
+        RangeEstimator(MINMAX).merge(5)  # type: ignore[arg-type]
+
+
 def test_axes_beyond_the_sample() -> None:
     with pytest.raises(ParameterError, match=r"reduction_axes=\(0, 2\) has axis 2, but the sample has 2 dimensions"):
         RangeEstimator(MINMAX, reduction_axes=(0, 2)).update(np.ones((2, 3), np.float32))

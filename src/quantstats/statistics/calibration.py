@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from quantstats._validation import check_bool, check_num_bits
+from quantstats._validation import check_bool, check_instance, check_mapping, check_num_bits, check_path, check_string
 from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
@@ -93,6 +93,8 @@ class CalibrationStatistics:
         graph_hash: str = "",
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
     ) -> None:
+        check_mapping("CalibrationStatistics", "taps", taps, (int, type(None)), "{'conv1.out': None}")
+        check_mapping("CalibrationStatistics", "channel_means", channel_means, int, "{'conv1.out': 1}")
         check_bool("CalibrationStatistics", "batchwise", batchwise)
         check_policy("CalibrationStatistics", non_finite)
         missing = [column for column in DEFAULT_COLUMNS if column not in columns]
@@ -202,7 +204,9 @@ class CalibrationStatistics:
 
         :raises NonFiniteError: a tensor holds NaN or Inf.
         :raises DataError: the id is not new; a tensor is missing, or of another kind than in earlier samples.
+        :raises ParameterError: the id is not a string.
         """
+        check_string("CalibrationStatistics.update", "sample_id", sample_id)
         if sample_id in self._sample_ids:
             raise DataError(f"sample {sample_id!r} is in these statistics already; give every sample an id of its own")
         missing = [name for name in self.observed if name not in values]
@@ -256,7 +260,9 @@ class CalibrationStatistics:
             be told apart by sample, so these are refused.
         :raises DataError: `other` is of another model, of other tensors or columns, or has samples that are here
             already; the message names the difference.
+        :raises ParameterError: a parameter is invalid.
         """
+        check_instance("CalibrationStatistics.merge", "other", other, CalibrationStatistics)
         if duplicates not in ("raise", "skip"):
             raise ParameterError(f"CalibrationStatistics.merge.duplicates={duplicates!r}; use 'raise' or 'skip'")
         difference = self.difference(other)
@@ -281,11 +287,7 @@ class CalibrationStatistics:
                     "they overlap in part, and their histograms count common samples twice; collect the missing "
                     "samples alone and merge those"
                 )
-            order = range(other.num_samples)
-            self._memory = TableMemory(self._memory.limit)
-            self._tensors = {name: other._tensors[name].reordered(order, self._memory) for name in self._tensors}
-            self._means = {name: other._means[name].reordered(order, self._memory) for name in self._means}
-            self._sample_ids = dict(other._sample_ids)
+            self._hold(other, range(other.num_samples), tensors=self._tensors, means=self._means)
             return
         for mine, its in zip(self._tables(), other._tables(self), strict=True):
             mine.reserve(its.values)
@@ -418,30 +420,41 @@ class CalibrationStatistics:
 
         Where a sample has several rows, as in batchwise statistics, they keep their order.
         """
-        ids = list(self._sample_ids)
+        ids = self.sample_ids
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        twin = CalibrationStatistics(
-            {},
-            model_hash=self._model_hash,
-            columns=self._columns,
-            batchwise=self._batchwise,
-            non_finite=self._non_finite,
-            graph_hash=self._graph_hash,
-            memory_limit=self._memory.limit,
-        )
-        twin._sample_ids = {ids[index]: None for index in order}
-        twin._tensors = {name: self._tensors[name].reordered(order, twin._memory) for name in sorted(self._tensors)}
-        twin._means = {name: self._means[name].reordered(order, twin._memory) for name in sorted(self._means)}
+        return self._copied(order, tensors=sorted(self._tensors), means=sorted(self._means))
+
+    def __copy__(self) -> CalibrationStatistics:
+        return self._copied(range(self.num_samples), tensors=self._tensors, means=self._means)
+
+    def _copied(self, order: Sequence[int], *, tensors: Iterable[str], means: Iterable[str]) -> CalibrationStatistics:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._hold(self, order, tensors=tensors, means=means)
         return twin
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def _hold(
+        self, other: CalibrationStatistics, order: Sequence[int], *, tensors: Iterable[str], means: Iterable[str]
+    ) -> None:
+        """Have copies of what `other` has, in place of what was collected: sample k is its sample `order[k]`."""
+        ids, memory = other.sample_ids, TableMemory(self._memory.limit)
+        held = {name: other._tensors[name].reordered(order, memory) for name in tensors}
+        held_means = {name: other._means[name].reordered(order, memory) for name in means}
+        # Nothing fails from here on.
+        self._memory, self._tensors, self._means = memory, held, held_means
+        self._sample_ids = {ids[index]: None for index in order}
+
+    def save(self, path: str | os.PathLike[str], *, input_hashes: Mapping[str, str] = MappingProxyType({})) -> None:
         """Write a statistics file (safetensors); needs the extra ``stats``. Equal statistics give equal files.
 
         The file appears complete or not at all; one of that name is replaced.
 
+        :param input_hashes: what identifies the inputs of samples, by id: a checkpoint keeps it besides.
         :raises DataError: the file cannot be written.
+        :raises ParameterError: `path` is no path.
         :raises QuantizationError: the package safetensors is not installed.
         """
+        check_path("CalibrationStatistics.save", "path", path)
         calibration_file.save(
             calibration_file.Content(
                 model_hash=self._model_hash,
@@ -454,6 +467,7 @@ class CalibrationStatistics:
                 channel_means=self._means,
             ),
             path,
+            input_hashes,
         )
 
     @classmethod
@@ -463,8 +477,10 @@ class CalibrationStatistics:
         :param memory_limit: bytes of tables that stay in memory.
         :raises DataError: there is no such file, it is truncated, was changed or is no statistics file, or a newer
             version of quantstats wrote it.
+        :raises ParameterError: `path` is no path.
         :raises QuantizationError: the package safetensors is not installed.
         """
+        check_path("CalibrationStatistics.load", "path", path)
         memory = TableMemory(memory_limit)
         content = calibration_file.load(path, memory)
         statistics = cls(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quantstats.errors import DataError, ParameterError
+from quantstats._validation import check_instance, check_mapping, check_share_of_width
+from quantstats.errors import DataError
 from quantstats.range_estimator import RangeEstimatorParameters
 from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.inspection import DEFAULT_TOLERANCE, width_with_zero
@@ -109,8 +109,11 @@ def compare_statistics(
     :raises DataError: a side holds no sample.
     :raises ParameterError: a parameter is invalid, or an estimator needs what was not collected.
     """
-    if not (tolerance >= 0 and math.isfinite(tolerance)):
-        raise ParameterError(f"compare.tolerance={tolerance!r} is no share of a width; give a number such as 0.05")
+    for name, side in (("first", first), ("second", second)):
+        check_instance("compare", name, side, CalibrationStatistics)
+    example = "{'minmax': RangeEstimatorParametersSet.MINMAX}"
+    check_mapping("compare", "estimators", estimators, RangeEstimatorParameters, example)
+    check_share_of_width("compare", "tolerance", tolerance)
     for name, side in (("first", first), ("second", second)):
         if not side.num_samples:
             raise DataError(f"the {name} statistics hold no sample, so there are no ranges to compare; calibrate first")

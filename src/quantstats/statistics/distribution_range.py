@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quantstats._validation import check_instance
 from quantstats.errors import ParameterError
 from quantstats.parameters import QuantizationMode
 from quantstats.quantizer import QuantizerConfig
@@ -29,11 +30,12 @@ _AUTO_LEAST_GAIN_DB = 0.2
 def quantizer_config(config: QuantizerConfig | None, *, num_bits: int, symmetric: bool) -> QuantizerConfig:
     """The quantizer that a range is for: `config`, or what `num_bits` and `symmetric` say of it.
 
-    :raises ParameterError: `config` has another mode.
+    :raises ParameterError: `config` is no `QuantizerConfig`, or has another mode.
     """
     mode = QuantizationMode.SYMMETRIC if symmetric else QuantizationMode.ASYMMETRIC
     if config is None:
         return QuantizerConfig(num_bits, mode)
+    check_instance("range", "config", config, QuantizerConfig)
     if config.mode is not mode:
         raise ParameterError(
             f"config.mode={config.mode} with symmetric={symmetric}; give both alike, for they decide what is estimated"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantstats import kernels
-from quantstats._validation import check_bool, check_num_bits
+from quantstats._validation import check_axes, check_bool, check_instance, check_num_bits
 from quantstats.errors import DataError, ParameterError
 from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters, StatisticsType, resolve
@@ -95,6 +95,9 @@ class RangeEstimator:
         symmetric: bool = False,
     ) -> None:
         check_bool("RangeEstimator", "symmetric", symmetric)
+        if reduction_axes is not None:
+            check_axes("RangeEstimator", "reduction_axes", reduction_axes)
+        check_axes("RangeEstimator", "aggregation_axes", aggregation_axes)
         self._params = resolve(params, is_weight=False, per_channel=False)
         self._reduction_axes = None if reduction_axes is None else tuple(sorted(set(reduction_axes)))
         self._aggregation_axes = tuple(sorted(set(aggregation_axes)))
@@ -207,9 +210,10 @@ class RangeEstimator:
     def merge(self, other: RangeEstimator) -> None:
         """Take in all samples of `other`, which is not changed.
 
-        :raises ParameterError: `other` has other parameters or axes.
+        :raises ParameterError: `other` is no estimator, or has other parameters or axes.
         :raises DataError: `other` saw another number of channels.
         """
+        check_instance("RangeEstimator.merge", "other", other, RangeEstimator)
         if self._settings() != other._settings():
             raise ParameterError(
                 f"estimators with different settings cannot be merged: {self._settings()} and {other._settings()}; "
