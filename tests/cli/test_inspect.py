@@ -92,6 +92,29 @@ def test_the_table_names_every_tensor_and_says_whether_samples_suffice(quantstat
     assert "first samples" not in shown.stdout
 
 
+def test_values_that_are_not_finite_are_counted(quantstats: Command, tmp_path: Path) -> None:
+    statistics = qs.CalibrationStatistics({"x": None, "finite": None, "lost": None}, non_finite="ignore")
+    nothing, something = np.full(3, np.nan, np.float32), np.ones(3, np.float32)
+    for sample, x in enumerate((nothing, something, np.array([1, np.inf, -np.inf], np.float32))):
+        statistics.update(str(sample), {"x": x, "finite": something, "lost": nothing})
+    path = tmp_path / "not_finite"
+    statistics.save(path)
+    shown = quantstats("inspect", path).stdout
+    rows = {
+        cells[0]: cells
+        for cells in (list(map(str.strip, line.split("│")[1:-1])) for line in shown.splitlines())
+        if cells
+    }
+    assert (rows["x"][-2:], rows["finite"][-2:]) == (["3", "2"], ["0", "0"])
+    assert "lost has no finite value: 9 NaN, 0 +Inf and 0 -Inf" in shown
+    found = document(quantstats("inspect", path, "--json", "-"))
+    assert found["tensors"]["x"]["non_finite"] == {"nan": 3, "pos_inf": 1, "neg_inf": 1}
+    assert found["without_finite_values"] == {"lost": {"nan": 9, "pos_inf": 0, "neg_inf": 0}}
+    named = quantstats("inspect", path, "--tensor", "finite").stdout
+    assert "NaN" not in named
+    assert "lost" not in named
+
+
 def test_a_tensor_is_shown_with_its_growth(quantstats: Command, statistics: Path) -> None:
     shown = quantstats("inspect", statistics, "--tensor", "image", "--range-estimator", "minmax").stdout
     growth = inspect_statistics(

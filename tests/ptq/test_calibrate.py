@@ -274,7 +274,7 @@ def test_statistics_of_another_model_are_refused() -> None:
         with pytest.raises(qs.DataError, match=r"the statistics are of another model: hash [0-9a-f]{64}"):
             from_statistics(other, statistics)
         with pytest.raises(qs.DataError, match=rf"differ in {what}: hash [0-9a-f]{{64}} and [0-9a-f]{{64}}"):
-            copy.deepcopy(statistics).merge(collect(other, data, sample_ids="abc"))
+            copy.deepcopy(statistics).merge(collect(other, data, sample_ids=["a", "b", "c"]))
 
 
 def test_the_hash_is_of_structure_and_constants() -> None:
@@ -322,6 +322,16 @@ def test_statistics_without_channels_are_refused_where_channels_are_quantized() 
         ({"sample_ids": [0.5]}, qs.ParameterError, r"calibrate\.sample_ids has 0\.5"),
         ({"sample_ids": ["a"]}, qs.DataError, "there are 1 sample ids, and the data have more samples"),
         ({"sample_ids": ["a", "a", "b"]}, qs.DataError, "sample 'a' is there twice"),
+        ({"sample_ids": range(4)}, qs.DataError, "there are 4 sample ids, and the data have 3 samples; give one for"),
+        ({"sample_ids": 5}, qs.ParameterError, r"calibrate\.sample_ids=5 is not a list; give an id for each"),
+        ({"sample_ids": "run1"}, qs.ParameterError, r"calibrate\.sample_ids='run1' is not a list"),
+        ({"range_estimators": None}, qs.ParameterError, r"calibrate\.range_estimators=None is not a list; write"),
+        ({"range_estimators": "MINMAX"}, qs.ParameterError, r"calibrate\.range_estimators='MINMAX' is not a list"),
+        (
+            {"range_estimators": qs.RangeEstimatorParametersSet.MINMAX},
+            qs.ParameterError,
+            r"calibrate\.range_estimators=RangeEstimatorParameters\(.* is not a list",
+        ),
     ],
 )
 def test_parameter_that_cannot_be_honoured(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -329,11 +339,52 @@ def test_parameter_that_cannot_be_honoured(options: dict[str, Any], error: type[
         collect(residual_network(), images(3), **options)
 
 
+def test_data_of_unknown_length_that_have_fewer_samples_than_there_are_ids() -> None:
+    with pytest.raises(qs.DataError, match="there are 4 sample ids, and the data have 3 samples"):
+        collect(residual_network(), iter(images(3)), sample_ids=range(4))
+
+
+@pytest.mark.parametrize(
+    ("ids", "options"),
+    [
+        (np.arange(10, 13), {}),
+        (np.arange(10, 13, dtype=np.uint8), {}),
+        (itertools.count(10), {}),
+        (range(10, 20), {"subset_size": 3}),
+    ],
+)
+def test_ids_are_integers_of_any_kind(ids: Any, options: dict[str, Any]) -> None:
+    found = collect(residual_network(), images(5 if options else 3), sample_ids=ids, **options)
+    assert found.sample_ids == ("10", "11", "12")
+
+
 def test_quantize_needs_data_or_statistics() -> None:
     with pytest.raises(qs.DataError, match="nothing to calibrate with; give calibration_dataset, or statistics"):
         qs.quantize(NumpyAdapter(residual_network()))
-    with pytest.raises(qs.ParameterError, match=r"quantize\.statistics='file' is not a CalibrationStatistics"):
+    message = (
+        r"quantize\.statistics='file' is not a CalibrationStatistics .*load a file with .*Statistics\.load\(path\)$"
+    )
+    with pytest.raises(qs.ParameterError, match=message):
         qs.quantize(NumpyAdapter(residual_network()), statistics="file")  # type: ignore[arg-type]
+
+
+def test_a_tensor_without_a_range_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    network, data = residual_network(), images(2)
+    uncollected = qs.StatisticsCollectorParameters(qs.StatisticsType.QUANTILE, quantile_outlier_prob=0.03)
+    with pytest.raises(qs.ParameterError, match=r"^tensor 'image': the StatisticsType\.QUANTILE at probability 0\.03"):
+        from_statistics(
+            network,
+            collect(network, data),
+            advanced_parameters=with_estimator(qs.RangeEstimatorParameters(uncollected, uncollected)),
+        )
+    lost = collect(network, [np.full_like(data[0], np.nan)], non_finite="ignore")
+    assert "'image' (192 NaN, 0 +Inf and 0 -Inf, which leaves nothing of 1 of 1 samples)" in caplog.messages[-1]
+    with pytest.raises(
+        qs.NonFiniteError, match=r"^tensor 'image': a range needs .* for 192 NaN, .*non_finite='clamp'$"
+    ):
+        from_statistics(network, lost)
+    assert from_statistics(network, collect(network, [np.full_like(data[0], np.nan), data[1]], non_finite="ignore"))
+    assert "which leaves nothing of 1 of 2 samples" in caplog.messages[-1]
 
 
 def test_a_value_that_is_not_finite_names_tensor_and_sample() -> None:
@@ -342,7 +393,7 @@ def test_a_value_that_is_not_finite_names_tensor_and_sample() -> None:
     with pytest.raises(
         qs.NonFiniteError, match=r"tensor 'image' has 2 NaN, 0 \+Inf and 0 -Inf among 192 .*in sample '13'"
     ):
-        collect(residual_network(), data, sample_ids=range(10, 20))
+        collect(residual_network(), data, sample_ids=range(10, 14))
 
 
 def test_empty_data() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 import quantstats as qs
-from quantstats.errors import DataError, ParameterError
+from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.statistics import CalibrationStatistics
 from quantstats.statistics.inspection import TensorInspection, inspect_statistics, inspect_tensor
+from quantstats.statistics.what_if import what_if
 
 Presets = qs.RangeEstimatorParametersSet
 BY_SAMPLE = ("MINMAX", "MEAN_MINMAX", "MEDIAN_MINMAX", "MEAN_NO_OUTLIERS_MINMAX", "MEAN_QUANTILE")
@@ -100,6 +102,25 @@ def test_empty_samples_do_not_count() -> None:
     assert found.hints == ("there is a single sample",)
 
 
+def test_values_that_are_not_finite_are_counted_and_named() -> None:
+    statistics = CalibrationStatistics({"x": None, "lost": None}, non_finite="ignore")
+    nothing = np.array([math.nan, math.inf], np.float32)
+    statistics.update("0", {"x": nothing, "lost": nothing})
+    statistics.update("1", {"x": np.array([1, -math.inf], np.float32), "lost": nothing})
+    (found,) = inspect_statistics(statistics)
+    assert (found.tensor, found.samples, found.non_finite) == ("x", 1, (1, 1, 1))
+    assert found.hints == ("there is a single sample with finite values, beside 1 NaN, 1 +Inf and 1 -Inf",)
+    with pytest.raises(NonFiniteError, match=r"^tensor 'lost': a range needs .*, for 2 NaN, 2 \+Inf and 0 -Inf were"):
+        inspect_tensor(statistics, "lost")
+    lost = CalibrationStatistics({"lost": None}, non_finite="ignore")
+    lost.update("0", {"lost": nothing})
+    for refused in (inspect_statistics, lambda of: what_if(of, {"minmax": Presets.MINMAX})):
+        with pytest.raises(
+            NonFiniteError, match=r"^tensor 'lost': a range needs .* for 1 NaN, 1 \+Inf and 0 -Inf were"
+        ):
+            refused(lost)
+
+
 def test_of_many_samples_the_extreme_ones_are_left_out() -> None:
     maxima = np.random.default_rng(2).normal(10, 1, size=700)
     maxima[[333, 444]] = 40, -10
@@ -142,7 +163,7 @@ def test_all_tensors_with_values_are_inspected_by_name() -> None:
     found: tuple[TensorInspection, ...] = inspect_statistics(statistics)
     assert [inspection.tensor for inspection in found] == ["a", "z"]
     assert [inspection.tensor for inspection in inspect_statistics(statistics, tensors=["z"])] == ["z"]
-    with pytest.raises(DataError, match="tensor 'empty': no sample has values"):
+    with pytest.raises(DataError, match="tensor 'empty': a range needs at least one sample"):
         inspect_tensor(statistics, "empty")
 
 
@@ -156,10 +177,14 @@ def test_wrong_arguments_are_refused() -> None:
     statistics = of_maxima([1.0, 2.0])
     with pytest.raises(ParameterError, match="'y' was not observed"):
         inspect_tensor(statistics, "y")
-    with pytest.raises(ParameterError, match=r"tolerance=-0\.1"):
-        inspect_tensor(statistics, "x", tolerance=-0.1)
-    with pytest.raises(ParameterError, match="confidence=1"):
-        inspect_tensor(statistics, "x", confidence=1)
+    with pytest.raises(ParameterError, match=r"inspect\.statistics=5 is not a CalibrationStatistics"):
+        inspect_statistics(5)  # type: ignore[arg-type]
+    for tolerance in (-0.1, math.nan, "a"):
+        with pytest.raises(ParameterError, match=r"inspect\.tolerance="):
+            inspect_tensor(statistics, "x", tolerance=tolerance)  # type: ignore[arg-type]
+    for confidence in (1, "a"):
+        with pytest.raises(ParameterError, match=r"inspect\.confidence="):
+            inspect_tensor(statistics, "x", confidence=confidence)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="replicates"):
         inspect_tensor(statistics, "x", replicates=0)
     with pytest.raises(DataError, match="hold no sample"):

@@ -84,6 +84,12 @@ def test_tensors_can_be_chosen_and_zeros_are_exact() -> None:
 def test_what_cannot_be_predicted_is_refused(statistics: CalibrationStatistics) -> None:
     with pytest.raises(ParameterError, match="nothing to predict"):
         what_if(statistics, {})
+    with pytest.raises(ParameterError, match=r"what_if\.estimators="):
+        what_if(statistics, Presets.MINMAX)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"what_if\.num_bits=8 is not a sequence .*num_bits=\(8, 4\)"):
+        what_if(statistics, ESTIMATORS, num_bits=8)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"what_if\.statistics=5"):
+        what_if(5, ESTIMATORS)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="num_bits=9"):
         what_if(statistics, ESTIMATORS, num_bits=(9,))
     with pytest.raises(ParameterError, match="'y' was not observed"):

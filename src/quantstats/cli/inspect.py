@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
+from rich.text import Text
 
 from quantstats.cli.output import check_output, staged_outputs
 from quantstats.parameters import QuantizationMode, QuantizationPreset
@@ -73,6 +74,12 @@ def run_inspection(job: InspectJob) -> tuple[Group, dict[str, Any]]:
         confidence=job.confidence,
         seed=job.seed,
     )
+    # They have no range to show.
+    all_left_out = {
+        tensor: statistics[tensor].non_finite_counts
+        for tensor in (() if job.tensors else sorted(statistics.taps))
+        if statistics[tensor].dtype is None and any(statistics[tensor].non_finite_counts)
+    }
     document = {
         "file": str(job.file),
         "model_hash": statistics.model_hash,
@@ -82,9 +89,12 @@ def run_inspection(job: InspectJob) -> tuple[Group, dict[str, Any]]:
         "confidence": job.confidence,
         "seed": job.seed,
         "tensors": inspection_to_dict(inspections),
+        "without_finite_values": {tensor: counts._asdict() for tensor, counts in all_left_out.items()},
     }
     title = f"{job.file}: {statistics.num_samples:,} runs of the model, ranges by {name}"
     shown = render_inspection(inspections, title=title, confidence=job.confidence, growth=bool(job.tensors))
+    for tensor, counts in all_left_out.items():
+        shown.renderables.append(Text(f"{tensor} has no finite value: {counts}"))
     return shown, document
 
 

@@ -13,8 +13,9 @@ from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.identity import model_hash
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
 from quantstats.quantizer import QuantizerConfig
-from quantstats.range_estimator import RangeEstimatorParameters
+from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics.calibration import CalibrationStatistics
+from quantstats.statistics.derived_range import derive_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ class _FromStatistics:
     params: RangeEstimatorParameters | None
 
     def range(self, *, config: QuantizerConfig | None = None) -> tuple[Array, Array]:
-        low, high = self.statistics.range(
-            self.quantizer.tensor,
-            self.params,
-            per_channel=self.quantizer.config.per_channel,
+        per_channel = self.quantizer.config.per_channel
+        low, high = derive_range(
+            self.statistics[self.quantizer.tensor],
+            resolve(self.params, is_weight=False, per_channel=per_channel),
+            per_channel=per_channel,
             symmetric=self.quantizer.config.mode is QuantizationMode.SYMMETRIC,
             strict=True,
             config=config,

@@ -11,6 +11,7 @@ from quantstats.adapters.protocol import Array
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.non_finite import describe_non_finite
+from quantstats.statistics.tensor_statistics import TensorStatistics
 
 _logger = logging.getLogger(__name__)
 
@@ -47,10 +48,16 @@ def _channel_axis(graph: QuantizationGraph, tensor: str) -> int | None:
 
 def warn_of_non_finite(statistics: CalibrationStatistics) -> None:
     """Log how many values were left out or clamped, if there were any."""
-    found = {name: statistics[name].non_finite_counts for name in statistics.taps}
-    found = {name: counts for name, counts in found.items() if any(counts)}
+    found = [name for name in statistics.taps if any(statistics[name].non_finite_counts)]
     if found:
-        listed = ", ".join(f"{name!r} ({counts})" for name, counts in list(found.items())[:_LISTED])
+        listed = ", ".join(f"{name!r} ({_describe(statistics[name])})" for name in found[:_LISTED])
         more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         done = "left out of" if statistics.non_finite == "ignore" else "clamped in"
         _logger.warning("values that are not finite were %s the statistics of tensors: %s%s", done, listed, more)
+
+
+def _describe(tensor: TensorStatistics) -> str:
+    """What was not finite, and of how many samples nothing is left."""
+    empty = int(np.count_nonzero(tensor.table.items == 0))
+    lost = f", which leaves nothing of {empty} of {tensor.num_samples} samples" if empty else ""
+    return f"{tensor.non_finite_counts}{lost}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantstats.statistics.inspection import BoundInspection, TensorInspection
+from quantstats.statistics.non_finite import NonFiniteCounts
 
 
 def render_inspection(
@@ -18,6 +19,7 @@ def render_inspection(
     """Return a table with a row for each tensor, and a line that says whether more samples would change ranges.
 
     Its columns are the shares of `TensorInspection`: how far other samples, all but one, or half of them move a bound.
+    Where values were not finite two more tell how many.
 
     :param inspections: what was found.
     :param title: what the table is of.
@@ -29,6 +31,10 @@ def render_inspection(
     for heading in ("low", "high", "interval", "one sample", "2nd half"):
         table.add_column(heading, justify="right")
     table.add_column("set by", overflow="fold")
+    not_finite = any(any(found.non_finite) for found in inspections)
+    if not_finite:
+        table.add_column("NaN", justify="right")
+        table.add_column("Inf", justify="right")
     for found in inspections:
         table.add_row(
             Text(found.tensor),
@@ -38,12 +44,17 @@ def render_inspection(
             _share(found.sample_share, found.tolerance),
             _share(found.growth_share, found.tolerance),
             Text(found.deciding_sample or ""),
+            *(_non_finite(found.non_finite) if not_finite else ()),
         )
     parts: list[RenderableType] = [table]
     if growth:
         for found in inspections:
             parts += [_growth_table(found), Text(_intervals(found, confidence))]
     return Group(*parts, Text(_conclusion(inspections), style="italic"))
+
+
+def _non_finite(counts: NonFiniteCounts) -> tuple[str, str]:
+    return f"{counts.nan:,}", f"{counts.pos_inf + counts.neg_inf:,}"
 
 
 def _growth_table(found: TensorInspection) -> Table:
@@ -89,6 +100,7 @@ def inspection_to_dict(inspections: Sequence[TensorInspection]) -> dict[str, Any
             "sample_share": found.sample_share,
             "growth_share": found.growth_share,
             "deciding_sample": found.deciding_sample,
+            "non_finite": found.non_finite._asdict(),
             "hints": list(found.hints),
         }
         for found in inspections

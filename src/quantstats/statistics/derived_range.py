@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantstats.errors import DataError, ParameterError
+from quantstats.errors import ParameterError
 from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import (
     AggregatorType,
@@ -69,19 +69,18 @@ def derive_range(
     *,
     per_channel: bool,
     symmetric: bool,
-    num_bits: int,
+    num_bits: int = 8,
     strict: bool,
     config: QuantizerConfig | None = None,
 ) -> DerivedRange:
     """The range that a `RangeEstimator` with complete `params` gives for the samples in `tensor`.
 
     :param config: all of the quantizer that is to follow, in place of `num_bits`; of the mode that `symmetric` says.
-    :raises DataError: no sample was collected.
+    :raises DataError: no sample was collected, or none with a finite value.
     :raises ParameterError: the statistics do not hold what the parameters need, or `config` is of another mode.
     """
     quantizer = quantizer_config(config, num_bits=num_bits, symmetric=symmetric)
-    if tensor.dtype is None:
-        raise DataError("a range needs at least one sample and none was collected; give calibration data")
+    tensor.require_values()
     if params.is_histogram:
         return _from_histogram(tensor, params, quantizer)
     table, shape = tensor.table, [1] * (tensor.rank or 0)

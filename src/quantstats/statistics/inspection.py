@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantstats._validation import check_count
+from quantstats._validation import check_confidence, check_count, check_instance, check_share_of_width
 from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.range_estimator import (
     AggregatorType,
@@ -37,6 +37,7 @@ from quantstats.range_estimator import (
 from quantstats.statistics.aggregation import aggregate
 from quantstats.statistics.calibration import CalibrationStatistics
 from quantstats.statistics.column import Column, columns_of
+from quantstats.statistics.non_finite import ALL_FINITE, NonFiniteCounts
 
 __all__ = [
     "DEFAULT_TOLERANCE",
@@ -45,6 +46,7 @@ __all__ = [
     "TensorInspection",
     "inspect_statistics",
     "inspect_tensor",
+    "tensors_with_values",
     "width_with_zero",
 ]
 
@@ -107,6 +109,7 @@ class TensorInspection:
     :param high: the upper bound.
     :param growth: the range of the first 1, ..., of a quarter, of half and of all samples in the order of their ids.
     :param tolerance: the share of the width from which on more samples are said to change the range.
+    :param non_finite: how many of its values were not finite, in all samples.
     """
 
     tensor: str
@@ -115,6 +118,7 @@ class TensorInspection:
     high: BoundInspection
     growth: tuple[RangeOfFirst, ...]
     tolerance: float
+    non_finite: NonFiniteCounts = ALL_FINITE
 
     @property
     def width(self) -> float:
@@ -147,7 +151,8 @@ class TensorInspection:
     def hints(self) -> tuple[str, ...]:
         """Why more samples would change the range; empty if nothing says that they would."""
         if self.samples == 1:
-            return ("there is a single sample",)
+            beside = f" with finite values, beside {self.non_finite}" if any(self.non_finite) else ""
+            return (f"there is a single sample{beside}",)
         found = []
         if self.sample_share > self.tolerance:
             found.append(f"sample {self.deciding_sample} alone moves the range by {_percent(self.sample_share)}")
@@ -193,8 +198,9 @@ def inspect_statistics(
     :raises ParameterError: a tensor was not observed, a parameter is invalid, the estimator looks at all values
         together, or it needs a quantile that was not collected.
     """
+    check_instance("inspect", "statistics", statistics, CalibrationStatistics)
     if tensors is None:
-        tensors = sorted(name for name in statistics.taps if len(statistics[name].table.values))
+        tensors = tensors_with_values(statistics)
     if not tensors:
         raise DataError("the statistics hold no sample with values, so there is no range to inspect; calibrate first")
     return tuple(
@@ -211,6 +217,13 @@ def inspect_statistics(
     )
 
 
+def tensors_with_values(statistics: CalibrationStatistics) -> list[str]:
+    """The tensors that have a range, by name; if none has, one whose error says what was left out, if any was."""
+    named = [(name, statistics[name]) for name in sorted(statistics.taps)]
+    found = [name for name, tensor in named if tensor.dtype is not None]
+    return found or [name for name, tensor in named if any(tensor.non_finite_counts)][:1]
+
+
 def inspect_tensor(
     statistics: CalibrationStatistics,
     tensor: str,
@@ -222,10 +235,9 @@ def inspect_tensor(
     seed: int = 0,
 ) -> TensorInspection:
     """Inspect the range of one tensor; see `inspect_statistics`."""
-    if not tolerance >= 0:
-        raise ParameterError(f"inspect.tolerance={tolerance!r} is negative; give a share of the width such as 0.05")
-    if not 0 < confidence < 1:
-        raise ParameterError(f"inspect.confidence={confidence!r} is not in (0, 1); give a share such as 0.95")
+    check_instance("inspect", "statistics", statistics, CalibrationStatistics)
+    check_share_of_width("inspect", "tolerance", tolerance)
+    check_confidence("inspect", "confidence", confidence)
     check_count("inspect", "replicates", replicates, least=1)
     check_count("inspect", "seed", seed, least=0)
     # The default of an activation looks at all samples together; an estimator without fields has the defaults of nncf.
@@ -237,8 +249,10 @@ def inspect_tensor(
                 f"the aggregator {branch.aggregator_type.value!r} looks at the values of all samples together, so its "
                 "range cannot be told for some of them; inspect another, such as RangeEstimatorParametersSet.MINMAX"
             )
-    table = statistics[tensor].table
+    found = statistics[tensor]
+    table = found.table
     try:
+        found.require_values()
         columns = _columns(resolved, table.columns)
         bounds = [
             _SampledBound(table.matrix(column), table.items, statistics.sample_ids, branch)
@@ -261,6 +275,7 @@ def inspect_tensor(
             for size in sizes
         ),
         tolerance=tolerance,
+        non_finite=found.non_finite_counts,
     )
 
 
@@ -301,8 +316,6 @@ class _SampledBound:
     ) -> None:
         starts = np.concatenate([[0], np.cumsum(items)])
         present = [index for index in _in_order(ids) if items[index]]
-        if not present:
-            raise DataError("no sample has values; calibrate with data that reach this tensor")
         self.ids = tuple(ids[index] for index in present)
         self._rows = [np.arange(starts[index], starts[index + 1]) for index in present]
         self._values = values = np.ascontiguousarray(matrix[:, 0])

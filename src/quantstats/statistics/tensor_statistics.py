@@ -163,6 +163,17 @@ class TensorStatistics:
         """Size of tables and histogram in bytes."""
         return sum(table.nbytes for table in self.tables()) + self.histogram.counts.nbytes
 
+    def require_values(self) -> None:
+        """Raise `DataError` if there is nothing that a range could follow from."""
+        if self.dtype is not None:
+            return
+        if any(self.non_finite_counts):
+            raise NonFiniteError(
+                f"a range needs at least one finite value and there is none, for {self.non_finite_counts} were left "
+                "out; mend the model or the data, or calibrate with non_finite='clamp'"
+            )
+        raise DataError("a range needs at least one sample and none was collected; give calibration data")
+
     def reduce(self, x: npt.ArrayLike | Tensor) -> ReducedSample:
         """Read one sample; `add` takes in what comes out. Nothing is changed.
 

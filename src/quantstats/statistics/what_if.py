@@ -6,11 +6,13 @@ import statistics as numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from quantstats._validation import check_bit_widths, check_instance, check_mapping
 from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.parameters import QuantizationMode
 from quantstats.quantizer import QuantizerConfig, quantizer_from_range
 from quantstats.range_estimator import RangeEstimatorParameters
 from quantstats.statistics.calibration import CalibrationStatistics
+from quantstats.statistics.inspection import tensors_with_values
 from quantstats.statistics.predicted_error import clipped_share, predicted_sqnr
 
 __all__ = ["DEFAULT_NUM_BITS", "Prediction", "PredictionSummary", "WhatIf", "what_if"]
@@ -122,11 +124,15 @@ def what_if(
     :raises ParameterError: a tensor was not observed, a parameter is invalid, or an estimator needs what was not
         collected.
     """
+    check_instance("what_if", "statistics", statistics, CalibrationStatistics)
+    example = "{'minmax': RangeEstimatorParametersSet.MINMAX}"
+    check_mapping("what_if", "estimators", estimators, RangeEstimatorParameters, example)
+    check_bit_widths("what_if", "num_bits", num_bits)
     if not estimators or not num_bits:
         raise ParameterError("there is nothing to predict; give an estimator and a bit width at least")
     configs = {bits: QuantizerConfig(num_bits=bits, mode=mode) for bits in num_bits}
     if tensors is None:
-        tensors = sorted(name for name in statistics.taps if statistics[name].num_samples and statistics[name].dtype)
+        tensors = tensors_with_values(statistics)
     if not tensors:
         raise DataError("the statistics hold no sample with values, so nothing can be predicted; calibrate first")
     predictions = {}
