@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from quantstats.adapters.onnx import runtime
+from quantstats.adapters.onnx.handover import hand_over, is_handed_over
 from quantstats.adapters.onnx.loading import LoadedModel, constant_bytes, in_memory_tensor, initializers
 from quantstats.adapters.onnx.naming import UniqueNames, tensor_names
 from quantstats.adapters.onnx.normalization import normalize_fully_connected
@@ -23,6 +25,7 @@ from quantstats.adapters.onnx.opset import raise_opset
 from quantstats.adapters.onnx.runtime import OptimizationLevel
 from quantstats.adapters.onnx.scratch import ScratchDirectory
 from quantstats.adapters.onnx.spatial_mean import pool_spatial_means
+from quantstats.adapters.protocol import Array
 from quantstats.errors import ModelError
 
 # A serialized model must stay below 2 GiB. Constants above this total live in a file and are memory-mapped.
@@ -132,13 +135,15 @@ def _fold(model: ir.Model, directory: Path, source: str, level: OptimizationLeve
         if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
     )
     serialized: bytes | Path
+    constants: Mapping[str, Array] = {}
     if len(data_directories) > 1 or in_memory >= EXTERNAL_DATA_THRESHOLD:
         serialized = directory / "source.onnx"
         ir.save(model, serialized, external_data="source.data")
         data_directory = None
     else:
         # The data are read where they are: no copy of gigabytes.
-        serialized = ir.to_proto(model).SerializeToString()
+        proto, constants = hand_over(model)
+        serialized = proto.SerializeToString()
         data_directory = next(iter(data_directories), None)
     runtime.write_cleaned(
         serialized,
@@ -146,15 +151,20 @@ def _fold(model: ir.Model, directory: Path, source: str, level: OptimizationLeve
         source=source,
         level=level,
         external_data=data_directory,
+        constants=constants,
         written_data="cleaned.data" if external else None,
     )
     result = ir.load(cleaned)
     if not external:
-        # onnxruntime has left them where they were, in files that may change or go while the adapter lives.
         for value in initializers(result):
             if isinstance(value.const_value, ir.ExternalTensor):
+                # onnxruntime has left them where they were, in files that may change or go while the adapter lives.
                 value.const_value.base_dir = directory if data_directory is None else data_directory
                 value.const_value = in_memory_tensor(value.const_value)
+            elif isinstance(value.const_value, ir.TensorProtoTensor) and is_handed_over(value.const_value):
+                # A message copies its bytes whenever they are asked for.
+                tensor = value.const_value
+                value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, shape=tensor.shape, name=tensor.name)
     if isinstance(serialized, Path):
         serialized.unlink()
         (directory / "source.data").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from quantstats.adapters.onnx.biases import set_biases
 from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, CleanModel
 from quantstats.adapters.onnx.emission import emit_model
+from quantstats.adapters.onnx.handover import hand_over
 from quantstats.adapters.onnx.loading import constant_bytes
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.part import extract_part, restrict_plan
@@ -86,8 +87,10 @@ class OnnxRunnable:
             ir.save(model, path, external_data="quantized.data")
             self._session = Session(path, **how)
         else:
-            serialized = ir.to_proto(model).SerializeToString()
-            self._session = Session(serialized, external_data=part.external_data, **how)
+            proto, constants = hand_over(model)
+            self._session = Session(
+                proto.SerializeToString(), external_data=part.external_data, constants=constants, **how
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:

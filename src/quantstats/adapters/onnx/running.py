@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from quantstats.adapters.onnx.cleanup import CleanModel
+from quantstats.adapters.onnx.handover import hand_over
 from quantstats.adapters.onnx.naming import UniqueNames, node_names, tensor_names
 from quantstats.adapters.onnx.runtime import Session
 from quantstats.adapters.protocol import Array, Extrema, Sample
@@ -114,8 +114,10 @@ class TappedRunner:
             large = self._clean.external_data is not None
             while len(self._sessions) >= (_MAX_SESSIONS_OF_LARGE_MODEL if large else _MAX_SESSIONS):
                 self._sessions.popitem(last=False)
+            serialized, constants = self._with_outputs(taps, reductions)
             session = Session(
-                self._with_outputs(taps, reductions),
+                serialized,
+                constants=constants,
                 source=self._clean.source,
                 external_data=self._clean.external_data,
                 num_threads=self._num_threads,
@@ -126,9 +128,8 @@ class TappedRunner:
         self._sessions.move_to_end(key)
         return session
 
-    def _with_outputs(self, taps: frozenset[str], reductions: _Reductions) -> bytes:
-        # Made anew for each session, which takes longer: kept, it would be one more copy of the weights.
-        proto = ir.to_proto(self._clean.model)
+    def _with_outputs(self, taps: frozenset[str], reductions: _Reductions) -> tuple[bytes, Mapping[str, Array]]:
+        proto, constants = hand_over(self._clean.model)
         outputs = {value.name: value for value in proto.graph.output}
         # Without a type: onnxruntime infers it, and outputs that nobody wants are not computed.
         wanted = [outputs.get(tap) or onnx.ValueInfoProto(name=tap) for tap in sorted(taps)]
@@ -136,8 +137,7 @@ class TappedRunner:
         proto.graph.output.extend(wanted)
         for tensor, axes in reductions:
             self._append_reductions(proto.graph, tensor, axes)
-        serialized: bytes = proto.SerializeToString()
-        return serialized
+        return proto.SerializeToString(), constants
 
     def _append_reductions(self, graph: onnx.GraphProto, tensor: str, axes: tuple[int, ...] | None) -> None:
         opset = self._clean.model.graph.opset_imports[""]

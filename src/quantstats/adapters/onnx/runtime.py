@@ -9,6 +9,7 @@ import enum
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class Session:
     :param source: What messages call the model.
     :param level: How much the model is rewritten first.
     :param external_data: Directory of the external data of a serialized model; a path knows its own.
+    :param constants: Values of initializers that are external data of the model, by name, in place of their files. The
+        session reads them where they are, so nobody may change them.
     :param num_threads: Threads inside an operation; ``None`` takes ``QUANTSTATS_NUM_THREADS`` where it is set, else
         what onnxruntime chooses.
     :param written_to: Write the rewritten model to this path.
@@ -73,6 +76,7 @@ class Session:
         source: str,
         level: OptimizationLevel = OptimizationLevel.ALL,
         external_data: Path | None = None,
+        constants: Mapping[str, Array] = MappingProxyType({}),
         num_threads: int | None = None,
         written_to: Path | None = None,
         written_data: str | None = None,
@@ -95,6 +99,10 @@ class Session:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         if external_data is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
+        # onnxruntime keeps addresses only.
+        self._constants = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in constants.items()}
+        if constants:
+            options.add_external_initializers(list(self._constants), list(self._constants.values()))
         if written_to is not None:
             options.optimized_model_filepath = str(written_to)
             if written_data is not None:
@@ -139,6 +147,7 @@ def write_cleaned(
     source: str,
     level: OptimizationLevel,
     external_data: Path | None,
+    constants: Mapping[str, Array],
     written_data: str | None,
 ) -> None:
     """Write the model as onnxruntime's clean-up leaves it.
@@ -147,6 +156,7 @@ def write_cleaned(
 
     :param to: Path of the result.
     :param external_data: Directory of the external data of a serialized model.
+    :param constants: Values of initializers in place of external data; see :class:`Session`.
     :param written_data: Name of a file beside ``to`` for the large constants; ``None`` keeps them where they are.
     :raises ModelError: if onnxruntime cannot load the model.
     """
@@ -155,6 +165,7 @@ def write_cleaned(
         source=source,
         level=level,
         external_data=external_data,
+        constants=constants,
         written_to=to,
         written_data=written_data,
         disabled_optimizers=_UNWANTED_OPTIMIZERS,
