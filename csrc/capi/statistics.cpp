@@ -145,10 +145,9 @@ int without_outliers(NoOutliers kernel, const quantstats_tensor* x, uint64_t axe
     return QUANTSTATS_OK;
   }
   const SpreadOutputs spread = spread_columns(plan);
-  Memory memory(plan, spread.scratch_bytes(), nan == nullptr ? 1 : 0);
+  const Memory memory(plan, spread.scratch_bytes(), 0);
   if (memory.status() != QUANTSTATS_OK) return memory.status();
-  int64_t* const counts = memory.or_plane(nan);
-  spread.run(memory.kernel(), [&](const Plan* part, void* own) { kernel(part, p, values, counts, own); });
+  spread.run(memory.kernel(), [&](const Plan* part, void* own) { kernel(part, p, values, nan, own); });
   return QUANTSTATS_OK;
 }
 

@@ -95,6 +95,15 @@ int check_tensor(const quantstats_tensor* x, const char* name) noexcept {
                   static_cast<long long>(x->shape[i]));
     }
   }
+  // Zeros left out, so that the elements of any of its axes can be counted.
+  int64_t bytes = item_size(x->dtype);
+  for (int32_t i = 0; i < x->ndim; ++i) {
+    if (x->shape[i] > 0 && __builtin_mul_overflow(bytes, x->shape[i], &bytes)) {
+      return fail(QUANTSTATS_ERROR_ARGUMENT,
+                  "%s->shape[%d] is %lld, which makes more bytes than 64 bits count; pass smaller sizes", name, i,
+                  static_cast<long long>(x->shape[i]));
+    }
+  }
   if (x->data == nullptr && elements(*x) > 0) {
     return fail(QUANTSTATS_ERROR_ARGUMENT, "%s->data is NULL, but the tensor has %lld elements; pass their address",
                 name, static_cast<long long>(elements(*x)));

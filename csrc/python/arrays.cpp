@@ -3,6 +3,7 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <atomic>
+#include <cstring>
 #include <new>
 
 #include "parallel/scratch.h"
@@ -28,7 +29,32 @@ bool is_bfloat16(const py::dtype& dtype) {
   return true;
 }
 
+bool is_masked(py::handle x) { return py::isinstance(x, py::module_::import("numpy.ma").attr("MaskedArray")); }
+
 }  // namespace
+
+std::string repr_of(py::handle value) { return py::repr(value).cast<std::string>(); }
+
+int64_t integer_argument(py::handle value, const char* argument, const char* wanted) {
+  if (!PyBool_Check(value.ptr()) && PyIndex_Check(value.ptr()) != 0) {
+    const Py_ssize_t number = PyNumber_AsSsize_t(value.ptr(), nullptr);
+    if (number != -1 || PyErr_Occurred() == nullptr) return number;
+    // Arrays of several elements have the method, too.
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  throw py::type_error(std::string(argument) + " is " + repr_of(value) + "; pass " + wanted);
+}
+
+bool flag_argument(py::handle value, const char* argument) {
+  if (value.ptr() == Py_False) return false;
+  if (value.ptr() == Py_True) return true;
+  const char* const type = Py_TYPE(value.ptr())->tp_name;
+  if (std::strcmp(type, "numpy.bool") == 0 || std::strcmp(type, "numpy.bool_") == 0) {
+    return PyObject_IsTrue(value.ptr()) == 1;
+  }
+  throw py::type_error(std::string(argument) + " is " + repr_of(value) + "; pass True or False");
+}
 
 std::string ArrayArgument::describe() const {
   return std::string(argument) + " (" + (bfloat16 ? "bfloat16" : py::str(array.dtype()).cast<std::string>()) +
@@ -36,7 +62,14 @@ std::string ArrayArgument::describe() const {
 }
 
 ArrayArgument array_argument(py::handle x, const char* argument, const char* wanted) {
-  if (py::isinstance<py::array>(x)) return {py::reinterpret_borrow<py::array>(x), argument};
+  if (py::isinstance<py::array>(x)) {
+    const auto* const plain = py::detail::npy_api::get().PyArray_Type_;
+    if (Py_TYPE(x.ptr()) != plain && is_masked(x)) {
+      throw py::type_error(std::string(argument) + " is a masked array, whose mask the kernels do not read; fill it, " +
+                           argument + ".filled(...), or pass " + argument + ".compressed()");
+    }
+    return {py::reinterpret_borrow<py::array>(x), argument};
+  }
   if (speaks_dlpack(x)) {
     SharedArray shared = from_dlpack(x, argument);
     return {std::move(shared.array), argument, shared.bfloat16};
@@ -100,21 +133,17 @@ uint64_t axis_mask(py::handle axis, const FloatArray& x) {
   if (axis.is_none()) return ndim == 64 ? ~uint64_t{0} : (uint64_t{1} << ndim) - 1;
   uint64_t mask = 0;
   const auto add = [&](py::handle item) {
-    if (PyBool_Check(item.ptr()) || !PyIndex_Check(item.ptr())) {
-      throw py::type_error("axis is " + py::repr(axis).cast<std::string>() +
-                           "; pass None, an integer or a tuple of integers");
-    }
-    const Py_ssize_t given = PyNumber_AsSsize_t(item.ptr(), nullptr);
-    const Py_ssize_t i = given < 0 ? given + ndim : given;
+    const int64_t given = integer_argument(item, "axis", "None, an integer or a tuple of integers");
+    const int64_t i = given < 0 ? given + ndim : given;
     if (i < 0 || i >= ndim) {
       const py::object error = py::module_::import("numpy").attr("exceptions").attr("AxisError");
-      const std::string text = "axis " + std::to_string(given) + " is out of range for " + x.describe();
+      const std::string text = "axis " + repr_of(item) + " is out of range for " + x.describe();
       PyErr_SetString(error.ptr(), text.c_str());
       throw py::error_already_set();
     }
     if (mask >> i & 1) {
-      throw py::value_error("axis " + py::repr(axis).cast<std::string>() + " names axis " + std::to_string(i) + " of " +
-                            x.describe() + " twice");
+      throw py::value_error("axis " + repr_of(axis) + " names axis " + std::to_string(i) + " of " + x.describe() +
+                            " twice");
     }
     mask |= uint64_t{1} << i;
   };
@@ -124,6 +153,31 @@ uint64_t axis_mask(py::handle axis, const FloatArray& x) {
     add(axis);
   }
   return mask;
+}
+
+namespace {
+
+struct Span {
+  const char* begin;
+  const char* end;
+};
+
+Span span(const py::array& a) {
+  const char* data = static_cast<const char*>(a.data());
+  Span s{data, data + a.itemsize()};
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    const py::ssize_t reach = (a.shape(i) - 1) * a.strides(i);
+    (reach < 0 ? s.begin : s.end) += reach;
+  }
+  return s;
+}
+
+}  // namespace
+
+bool spans_overlap(const py::array& a, const py::array& b) {
+  if (a.size() == 0 || b.size() == 0) return false;
+  const Span first = span(a), second = span(b);
+  return first.begin < second.end && second.begin < first.end;
 }
 
 StridedView view_of(const FloatArray& x, uint64_t reduced) {
@@ -223,8 +277,7 @@ NanPolicy nan_policy(py::handle value) {
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "ignore") == 0) return NanPolicy::ignore;
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "propagate") == 0) return NanPolicy::propagate;
   }
-  throw py::value_error("nan_policy is " + py::repr(value).cast<std::string>() +
-                        "; pass 'raise', 'ignore' or 'propagate'");
+  throw py::value_error("nan_policy is " + repr_of(value) + "; pass 'raise', 'ignore' or 'propagate'");
 }
 
 void* scratch(size_t bytes) {

@@ -24,9 +24,18 @@ struct ArrayArgument {
   std::string describe() const;
 };
 
+// `value` as an integer, cut to 64 bits: a limit that it exceeds should be told with repr_of(value). TypeError that
+// names the argument and what is wanted for anything else.
+int64_t integer_argument(py::handle value, const char* argument, const char* wanted = "an integer");
+
+// True or False, of Python or of NumPy; TypeError for anything else.
+bool flag_argument(py::handle value, const char* argument);
+
+std::string repr_of(py::handle value);
+
 // The memory of a NumPy array, of an object with DLPack, the buffer protocol or __array_interface__, never copied; and
 // what numpy.asarray makes of an object with __array__. Raises TypeError that names the argument and the remedy for
-// anything else and for memory of another device.
+// anything else, for memory of another device and for numpy.ma, whose mask no kernel knows.
 ArrayArgument array_argument(py::handle x, const char* argument, const char* wanted);
 
 // A floating-point array argument.
@@ -51,6 +60,9 @@ FloatArray float_array(py::handle x, const char* argument);
 // the end. Raises numpy.exceptions.AxisError (a ValueError and an IndexError) for an axis out of range, ValueError for
 // a repeated one, TypeError for what is no integer.
 uint64_t axis_mask(py::handle axis, const FloatArray& x);
+
+// Whether the bytes from the first to the last element of two arrays overlap.
+bool spans_overlap(const py::array& a, const py::array& b);
 
 StridedView view_of(const FloatArray& x, uint64_t reduced);
 

@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -117,8 +118,26 @@ PyObject* interned(const char* name) {
   return made;
 }
 
+// torch.Tensor, or a type made of it.
+bool is_torch(py::handle x) {
+  const py::handle bases(Py_TYPE(x.ptr())->tp_mro);
+  for (const py::handle base : py::reinterpret_borrow<py::tuple>(bases)) {
+    if (std::strcmp(reinterpret_cast<PyTypeObject*>(base.ptr())->tp_name, "Tensor") != 0) continue;
+    if (py::str(base.attr("__module__")).cast<std::string>() == "torch") return true;
+  }
+  return false;
+}
+
 // What torch.Tensor hands out without a word, or with one that does not name the argument.
 void check_deferred(py::handle x, const char* argument) {
+  static PyObject* const dispatch = interned("__torch_dispatch__");
+  const py::object own = attribute(reinterpret_cast<PyObject*>(Py_TYPE(x.ptr())), dispatch);
+  // Of torch.Tensor itself it is a function in C, of a type with operations of its own a method.
+  if (own && PyCFunction_Check(own.ptr()) == 0) {
+    refuse(x, argument,
+           "whose type computes by its own __torch_dispatch__, so that its memory need not hold its values; pass a "
+           "plain torch.Tensor of them");
+  }
   static PyObject* const requires_grad = interned("requires_grad");
   static PyObject* const is_neg = interned("is_neg");
   if (attribute(x, requires_grad).ptr() == Py_True) {
@@ -273,7 +292,8 @@ SharedArray from_dlpack(py::handle x, const char* argument) {
     const auto capsule = given.cast<py::capsule>();
     DLManagedTensor* managed = nullptr;
     const py::object owner = take_over(capsule, "used_dltensor", &managed);
-    return share(x, argument, managed->tensor, owner, false);
+    // Such capsules cannot tell what is read-only, so, as for NumPy, everything is -- but the tensors of torch.
+    return share(x, argument, managed->tensor, owner, !is_torch(x));
   }
   refuse(x, argument, "whose __dlpack__() gives no DLPack capsule; convert it to a NumPy array");
 }

@@ -15,21 +15,6 @@ namespace qs::python {
 
 namespace detail {
 
-// Whether the argument is true, for a parameter of type bool; the object itself for a handle.
-template <class T>
-T argument(PyObject* object) {
-  if constexpr (std::is_same_v<T, bool>) {
-    if (object == Py_False) return false;
-    if (object == Py_True) return true;
-    const int truth = PyObject_IsTrue(object);
-    if (truth < 0) throw pybind11::error_already_set();
-    return truth != 0;
-  } else {
-    static_assert(std::is_same_v<T, pybind11::handle>, "a fast method takes handles and bools");
-    return object;
-  }
-}
-
 // Raises the Python exception that the C++ exception in flight stands for.
 inline void raise_current() noexcept {
   try {
@@ -73,14 +58,15 @@ struct FastMethod<function> {
  private:
   template <size_t... i>
   static pybind11::object invoke(const Target& target, PyObject* const* arguments, std::index_sequence<i...>) {
-    return function(target, argument<Arguments>(arguments[i])...);
+    static_assert((std::is_same_v<Arguments, pybind11::handle> && ...), "a fast method takes handles");
+    return function(target, pybind11::handle(arguments[i])...);
   }
 };
 
 }  // namespace detail
 
-// Adds a method that calls function(const Target&, ...), whose parameters are handles and bools and whose result is an
-// object. `parameters` are their names, as a signature shows them; `name` lives as long as the process.
+// Adds a method that calls function(const Target&, ...), whose parameters are handles and whose result is an object.
+// `parameters` are their names, as a signature shows them; `name` lives as long as the process.
 template <auto function>
 void def_fast(TargetClass& target, const char* name, const char* parameters) {
   using Method = detail::FastMethod<function>;

@@ -16,9 +16,11 @@ namespace qs::python {
 
 class Reduction {
  public:
-  // Raises what float_array and axis_mask raise, and ValueError where the reduced axes hold no element.
-  Reduction(py::handle x, py::handle axis, bool keepdims)
-      : x_(float_array(x, "x")), reduced_(axis_mask(axis, x_)), shape_(x_, reduced_, keepdims) {
+  // Raises what float_array, axis_mask and flag_argument raise, and ValueError where the reduced axes hold no element.
+  Reduction(py::handle x, py::handle axis, py::handle keepdims)
+      : x_(float_array(x, "x")),
+        reduced_(axis_mask(axis, x_)),
+        shape_(x_, reduced_, flag_argument(keepdims, "keepdims")) {
     make_plan(view_of(x_, reduced_), &plan_);
     if (plan_.count == 0) {
       throw py::value_error("cannot reduce " + x_.describe() + ": the reduced axes hold no element");
@@ -45,6 +47,9 @@ class Reduction {
     MaybeReleaseGil release(x_.bytes());
     compute(memory);
   }
+
+  // The memory of `given` as counters for count_bits().
+  py::array counters(py::handle given, const char* argument) const { return bit_counts(given, argument, x_); }
 
   // Adds all elements, whatever the axes, to the 65,536 counters of a bit histogram.
   void count_bits(BitHistogramKernel kernel, uint64_t* counts) const {

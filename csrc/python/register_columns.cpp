@@ -17,16 +17,16 @@ double outlier_probability(py::handle value) {
   const double p = PyFloat_AsDouble(value.ptr());
   if (p == -1.0 && PyErr_Occurred() != nullptr) {
     PyErr_Clear();
-    throw py::type_error("quantile is " + py::repr(value).cast<std::string>() + "; pass one probability, such as 1e-4");
+    throw py::type_error("quantile is " + repr_of(value) + "; pass one probability, such as 1e-4");
   }
   if (!(p > 0.0 && p < 0.5)) {
-    throw py::value_error("quantile is " + py::repr(value).cast<std::string>() +
+    throw py::value_error("quantile is " + repr_of(value) +
                           "; pass the probability of an outlier on one side, between 0 and 0.5 exclusive");
   }
   return p;
 }
 
-py::object without_outliers(NoOutliers kernel, py::handle x, py::handle axis, py::handle quantile, bool keepdims,
+py::object without_outliers(NoOutliers kernel, py::handle x, py::handle axis, py::handle quantile, py::handle keepdims,
                             py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const double p = outlier_probability(quantile);
@@ -41,19 +41,19 @@ py::object without_outliers(NoOutliers kernel, py::handle x, py::handle axis, py
   return values.object();
 }
 
-py::object mean_no_outliers(const Target& self, py::handle x, py::handle axis, py::handle quantile, bool keepdims,
+py::object mean_no_outliers(const Target& self, py::handle x, py::handle axis, py::handle quantile, py::handle keepdims,
                             py::handle policy) {
   return without_outliers(self.kernels().columns->columns_mean_no_outliers, x, axis, quantile, keepdims, policy);
 }
 
-py::object median_no_outliers(const Target& self, py::handle x, py::handle axis, py::handle quantile, bool keepdims,
-                              py::handle policy) {
+py::object median_no_outliers(const Target& self, py::handle x, py::handle axis, py::handle quantile,
+                              py::handle keepdims, py::handle policy) {
   return without_outliers(self.kernels().columns->columns_median_no_outliers, x, axis, quantile, keepdims, policy);
 }
 
 py::tuple column_quantiles(const Target& self, py::handle x, const std::vector<double>& q, py::handle axis,
                            bool magnitude) {
-  const Reduction reduction(x, axis, false);
+  const Reduction reduction(x, axis, Py_False);
   FloatResult values = reduction.values({static_cast<py::ssize_t>(q.size())});
   CountResult nan = reduction.counts();
   int64_t bisected = 0;

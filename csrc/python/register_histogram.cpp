@@ -48,7 +48,7 @@ py::tuple given_range(py::handle range) {
   if (PySequence_Check(range.ptr()) && !PyUnicode_Check(range.ptr()))
     pair = py::tuple(py::reinterpret_borrow<py::object>(range));
   if (pair.size() != 2) {
-    throw py::type_error("range is " + py::repr(range).cast<std::string>() + "; pass (low, high) or None");
+    throw py::type_error("range is " + repr_of(range) + "; pass (low, high) or None");
   }
   double edge[2];
   for (size_t i = 0; i < 2; ++i) {
@@ -57,21 +57,35 @@ py::tuple given_range(py::handle range) {
     if (PyErr_Occurred()) throw py::error_already_set();
   }
   if (!std::isfinite(edge[0]) || !std::isfinite(edge[1]) || edge[0] > edge[1]) {
-    throw py::value_error("range is " + py::repr(range).cast<std::string>() + "; pass finite numbers low <= high");
+    throw py::value_error("range is " + repr_of(range) + "; pass finite numbers low <= high");
   }
   return pair;
 }
 
+// NumPy's, or its error with the range in front; it warns of numbers beyond the dtype of the edges first.
+py::array bin_edges(const py::object& data, int64_t bins, const py::tuple& range) {
+  const py::object quiet = numpy().attr("errstate")(py::arg("all") = "ignore");
+  quiet.attr("__enter__")();
+  py::object edges;
+  std::string refused;
+  try {
+    edges = numpy().attr("histogram_bin_edges")(data, bins, range);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_ValueError)) throw;
+    refused = py::str(error.value()).cast<std::string>();
+  }
+  quiet.attr("__exit__")(py::none(), py::none(), py::none());
+  if (!edges)
+    throw py::value_error("range is " + repr_of(range) + " and bins is " + std::to_string(bins) + ": " + refused);
+  return edges.cast<py::array>();
+}
+
 py::tuple histogram(const Target& self, py::handle x, py::handle bins, py::handle range) {
   const FloatArray array = float_array(x, "x");
-  if (PyBool_Check(bins.ptr()) || !PyIndex_Check(bins.ptr())) {
-    throw py::type_error("bins is " + py::repr(bins).cast<std::string>() + "; pass an integer");
-  }
-  const Py_ssize_t count = PyNumber_AsSsize_t(bins.ptr(), PyExc_OverflowError);
-  if (count == -1 && PyErr_Occurred()) throw py::error_already_set();
-  constexpr Py_ssize_t most = std::numeric_limits<int32_t>::max() - 1;
+  const int64_t count = integer_argument(bins, "bins");
+  constexpr int64_t most = std::numeric_limits<int32_t>::max() - 1;
   if (count < 1 || count > most) {
-    throw py::value_error("bins is " + std::to_string(count) + "; pass 1 to " + std::to_string(most));
+    throw py::value_error("bins is " + repr_of(bins) + "; pass 1 to " + std::to_string(most));
   }
   const Plan plan = whole(array);
   py::tuple outer;
@@ -86,7 +100,7 @@ py::tuple histogram(const Target& self, py::handle x, py::handle bins, py::handl
   // float32.
   const char* kind = array.is_double() ? "float64" : "float32";
   const py::object nothing = numpy().attr("empty")(0, py::arg("dtype") = kind);
-  const py::array edges = numpy().attr("histogram_bin_edges")(nothing, count, outer).cast<py::array>();
+  const py::array edges = bin_edges(nothing, count, outer);
 
   // x lies above an edge if and only if it lies above the least number of its own type that is not below the edge; the
   // last edge, which is inclusive, is rounded down.
@@ -117,7 +131,8 @@ py::tuple histogram(const Target& self, py::handle x, py::handle bins, py::handl
 
 int64_t bit_histogram(const Target& self, py::handle x, py::handle counts) {
   const FloatArray array = float_array(x, "x");
-  uint64_t* const added = bit_counts(counts, "counts");
+  py::array counters = bit_counts(counts, "counts", array);
+  auto* const added = static_cast<uint64_t*>(counters.mutable_data());
   const Plan plan = whole(array);
   if (plan.count == 0) return 0;
   const SpreadHistogram spread(plan, kBitCounts);

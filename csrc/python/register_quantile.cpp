@@ -16,15 +16,17 @@ struct ProbabilityArray {
   std::vector<double> values;
 };
 
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
 ProbabilityArray probabilities(py::handle q, const char* argument) {
   ProbabilityArray out;
   if (PyFloat_Check(q.ptr())) {
     out.values.push_back(PyFloat_AS_DOUBLE(q.ptr()));
   } else {
-    const auto array = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(q);
+    const Doubles array = q.is_none() ? py::reinterpret_steal<Doubles>(py::handle())  // not NaN
+                                      : Doubles::ensure(q);
     if (!array) {
-      throw py::type_error(std::string(argument) + " is " + py::repr(q).cast<std::string>() +
-                           "; pass a probability or an array of them");
+      throw py::type_error(std::string(argument) + " is " + repr_of(q) + "; pass a probability or an array of them");
     }
     out.shape.assign(array.shape(), array.shape() + array.ndim());
     out.values.assign(array.data(), array.data() + array.size());
@@ -59,24 +61,24 @@ py::object result_of(const Target& self, const Reduction& reduction, const Proba
   return values.object();
 }
 
-py::object quantile(const Target& self, py::handle x, py::handle q, py::handle axis, bool keepdims,
+py::object quantile(const Target& self, py::handle x, py::handle q, py::handle axis, py::handle keepdims,
                     py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   return result_of(self, Reduction(x, axis, keepdims), probabilities(q, "q"), false, policy);
 }
 
-py::object abs_quantile(const Target& self, py::handle x, py::handle q, py::handle axis, bool keepdims,
+py::object abs_quantile(const Target& self, py::handle x, py::handle q, py::handle axis, py::handle keepdims,
                         py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   return result_of(self, Reduction(x, axis, keepdims), probabilities(q, "q"), true, policy);
 }
 
-py::object median(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
+py::object median(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   return result_of(self, Reduction(x, axis, keepdims), {{}, {0.5}}, false, policy);
 }
 
-py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handle q_given, bool keepdims,
+py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handle q_given, py::handle keepdims,
                     py::handle policy_name, py::handle histogram) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
@@ -86,7 +88,8 @@ py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handl
   CountResult nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
   const ReduceOutput moments{min.data(), max.data(),     abs_max.data(), static_cast<double*>(sums.data()),
                              nan.data(), pos_inf.data(), neg_inf.data()};
-  uint64_t* const counts = histogram.is_none() ? nullptr : bit_counts(histogram, "histogram");
+  py::array histogram_array = histogram.is_none() ? py::array() : reduction.counters(histogram, "histogram");
+  uint64_t* const counts = histogram.is_none() ? nullptr : static_cast<uint64_t*>(histogram_array.mutable_data());
   SpreadQuantiles spread(reduction.plan());
   const bool counted = counts != nullptr && spread.count_bits(q.values.size());
   const void* counters = nullptr;
@@ -108,7 +111,7 @@ py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handl
 }
 
 int64_t quantile_fallbacks(const Target& self, py::handle x, py::handle q_given, py::handle axis, bool magnitude) {
-  const Reduction reduction(x, axis, false);
+  const Reduction reduction(x, axis, Py_False);
   const ProbabilityArray q = probabilities(q_given, "q");
   FloatResult values = reduction.values(q.shape);
   return run(self, reduction, q.values, magnitude, values, nullptr, nullptr);

@@ -11,7 +11,7 @@ void run(const Reduction& reduction, ReduceKernel kernel, const ReduceOutput& ou
   reduction.run(spread.scratch_bytes(), [&](void* memory) { spread.run(kernel, out, memory); });
 }
 
-py::tuple min_max(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
+py::tuple min_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
   FloatResult min = reduction.values(), max = reduction.values();
@@ -22,7 +22,7 @@ py::tuple min_max(const Target& self, py::handle x, py::handle axis, bool keepdi
   return py::make_tuple(min.object(), max.object());
 }
 
-py::object abs_max(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
+py::object abs_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
   FloatResult result = reduction.values();
@@ -33,7 +33,7 @@ py::object abs_max(const Target& self, py::handle x, py::handle axis, bool keepd
   return result.object();
 }
 
-py::object mean(const Target& self, py::handle x, py::handle axis, bool keepdims, py::handle policy_name) {
+py::object mean(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
   const NanPolicy policy = nan_policy(policy_name);
   const Reduction reduction(x, axis, keepdims);
   FloatResult sums = reduction.sums(), result = reduction.values();

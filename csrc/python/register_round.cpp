@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,8 @@ namespace qs::python {
 namespace {
 
 using Kernel = void (*)(const ElementwisePlan*, const RoundArguments*, void*) noexcept;
+
+constexpr const char* kLevelTypes = "; pass int8, uint8, int16 or uint16";
 
 std::string text(py::handle value) { return py::str(value).cast<std::string>(); }
 
@@ -62,16 +65,12 @@ py::dtype level_dtype(py::handle value) {
       if (PyUnicode_CompareWithASCIIString(value.ptr(), name) == 0) return dtype;
     }
   }
-  return py::dtype::from_args(py::reinterpret_borrow<py::object>(value));
-}
-
-int64_t integer(py::handle value, const char* argument) {
-  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
-    throw py::type_error(std::string(argument) + " is " + py::repr(value).cast<std::string>() + "; pass an integer");
+  try {
+    return py::dtype::from_args(py::reinterpret_borrow<py::object>(value));
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
+    throw py::type_error("dtype is " + repr_of(value) + kLevelTypes);
   }
-  const Py_ssize_t number = PyNumber_AsSsize_t(value.ptr(), PyExc_OverflowError);
-  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
-  return number;
 }
 
 // One value, which takes no memory of the heap, or one for every channel.
@@ -149,11 +148,11 @@ class Parameters {
 
   void read_axis(const ArrayArgument& x, py::handle axis) {
     if (axis.is_none()) return;
-    const int64_t given = integer(axis, "axis");
+    const int64_t given = integer_argument(axis, "axis");
     const int64_t i = given < 0 ? given + x.array.ndim() : given;
     if (i < 0 || i >= x.array.ndim()) {
       const py::object error = py::module_::import("numpy").attr("exceptions").attr("AxisError");
-      const std::string message = "axis " + std::to_string(given) + " is out of range for " + x.describe();
+      const std::string message = "axis " + repr_of(axis) + " is out of range for " + x.describe();
       PyErr_SetString(error.ptr(), message.c_str());
       throw py::error_already_set();
     }
@@ -165,7 +164,7 @@ class Parameters {
       const double value = PyFloat_AS_DOUBLE(scale.ptr());
       scale_.assign(&value, 1);
     } else {
-      const py::array given = py::module_::import("numpy").attr("asarray")(scale).cast<py::array>();
+      const py::array given = values_of(scale, "scale");
       const char kind = given.dtype().kind();
       if (kind != 'f' && kind != 'i' && kind != 'u' && text(given.dtype()) != "bfloat16") {
         throw py::type_error(ArrayArgument{given, "scale"}.describe() +
@@ -185,11 +184,14 @@ class Parameters {
 
   void read_zero_point(py::handle zero_point) {
     if (PyLong_CheckExact(zero_point.ptr())) {
-      const int64_t value = integer(zero_point, "zero_point");
+      const int64_t value = integer_argument(zero_point, "zero_point");
+      if (value < INT32_MIN || value > INT32_MAX) {
+        throw py::value_error("zero_point is " + repr_of(zero_point) + "; a zero point is a level, of 32 bits at most");
+      }
       zero_point_.assign(&value, 1);
       return;
     }
-    const py::array given = py::module_::import("numpy").attr("asarray")(zero_point).cast<py::array>();
+    const py::array given = values_of(zero_point, "zero_point");
     const char kind = given.dtype().kind();
     if (kind != 'i' && kind != 'u') {
       throw py::type_error(ArrayArgument{given, "zero_point"}.describe() +
@@ -198,6 +200,14 @@ class Parameters {
     check_dimensions(given, "zero_point");
     const py::array_t<int64_t> values = given.attr("astype")("int64").attr("ravel")().cast<py::array_t<int64_t>>();
     zero_point_.assign(values.data(), static_cast<size_t>(values.size()));
+  }
+
+  // Memory of other libraries is shared; bfloat16 becomes float32, and NumPy makes an array of all else.
+  static py::array values_of(py::handle given, const char* argument) {
+    if (!speaks_dlpack(given)) return py::module_::import("numpy").attr("asarray")(given).cast<py::array>();
+    const ArrayArgument shared = array_argument(given, argument, "numbers");
+    if (!shared.bfloat16) return shared.array;
+    return shared.array.attr("astype")("uint32").attr("__lshift__")(16).attr("view")("float32").cast<py::array>();
   }
 
   static void check_dimensions(const py::array& given, const char* argument) {
@@ -225,13 +235,13 @@ class Parameters {
 
 void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, const char* of,
                  RoundArguments* arguments) {
-  const int64_t least = integer(qmin, "qmin"), greatest = integer(qmax, "qmax");
+  const int64_t least = integer_argument(qmin, "qmin"), greatest = integer_argument(qmax, "qmax");
   const auto range = [&] { return "[" + std::to_string(low) + ", " + std::to_string(high) + "], the range of " + of; };
   if (least < low || least > high) {
-    throw py::value_error("qmin is " + std::to_string(least) + ", outside " + range());
+    throw py::value_error("qmin is " + repr_of(qmin) + ", outside " + range());
   }
   if (greatest < low || greatest > high) {
-    throw py::value_error("qmax is " + std::to_string(greatest) + ", outside " + range());
+    throw py::value_error("qmax is " + repr_of(qmax) + ", outside " + range());
   }
   if (least >= greatest) {
     throw py::value_error("qmin is " + std::to_string(least) + " and qmax is " + std::to_string(greatest) +
@@ -241,27 +251,29 @@ void read_levels(py::handle qmin, py::handle qmax, int64_t low, int64_t high, co
   arguments->qmax = static_cast<int32_t>(greatest);
 }
 
-struct Span {
-  const char* begin;
-  const char* end;
-};
-
-Span span(const py::array& a) {
-  const char* data = static_cast<const char*>(a.data());
-  Span s{data, data + a.itemsize()};
-  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
-    const py::ssize_t reach = (a.shape(i) - 1) * a.strides(i);
-    (reach < 0 ? s.begin : s.end) += reach;
-  }
-  return s;
-}
-
 bool same_elements(const py::array& a, const py::array& b) {
   if (a.data() != b.data() || a.itemsize() != b.itemsize()) return false;
   for (py::ssize_t i = 0; i < a.ndim(); ++i) {
     if (a.shape(i) > 1 && a.strides(i) != b.strides(i)) return false;
   }
   return true;
+}
+
+// Whether elements may share memory: true unless every stride leads beyond all that the smaller ones reach, as in any
+// view that slices and transposes make.
+bool elements_overlap(const py::array& a) {
+  if (a.size() <= 1 || (a.flags() & py::array::c_style) != 0) return false;
+  std::vector<std::pair<py::ssize_t, py::ssize_t>> axes;  // stride and size
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) > 1) axes.emplace_back(std::abs(a.strides(i)), a.shape(i));
+  }
+  std::sort(axes.begin(), axes.end());
+  py::ssize_t reach = a.itemsize();
+  for (const auto& [stride, size] : axes) {
+    if (stride < reach) return true;
+    reach += (size - 1) * stride;
+  }
+  return false;
 }
 
 // Where a result goes: `out` if it is given and fits, else a new C-contiguous array.
@@ -297,12 +309,12 @@ class Output {
       throw py::value_error(memory_.describe() + " must have the shape of " + x.describe());
     }
     if (!out.writeable()) throw py::value_error(memory_.describe() + " is read-only; pass a writeable array");
-    if (x.array.size() > 0 && !same_elements(x.array, out)) {
-      const Span a = span(x.array), b = span(out);
-      if (a.begin < b.end && b.begin < a.end) {
-        throw py::value_error(memory_.describe() + " overlaps the memory of " + x.argument +
-                              "; pass an array of its own, or " + x.argument + " itself where the dtypes are equal");
-      }
+    if (elements_overlap(out)) {
+      throw py::value_error(memory_.describe() + " has elements that share memory; pass an array without");
+    }
+    if (!same_elements(x.array, out) && spans_overlap(x.array, out)) {
+      throw py::value_error(memory_.describe() + " overlaps the memory of " + x.argument +
+                            "; pass an array of its own, or " + x.argument + " itself where the dtypes are equal");
     }
   }
 
@@ -329,7 +341,7 @@ py::object quantize_linear(const Target& self, py::handle x, py::handle scale, p
   const py::dtype out_dtype = level_dtype(dtype);
   LevelType levels{};
   if (!level_type(out_dtype, &levels) || levels.type == QType::int32) {
-    throw py::type_error("dtype is " + text(out_dtype) + "; pass int8, uint8, int16 or uint16");
+    throw py::type_error("dtype is " + text(out_dtype) + kLevelTypes);
   }
   RoundArguments arguments{};
   arguments.dtype = array.dtype;

@@ -53,7 +53,8 @@ py::object saturating_matmul(const Target& self, py::handle a_u8, py::handle b_s
 }  // namespace
 
 void register_saturate(TargetClass& target) {
-  target.def("saturating_matmul", &saturating_matmul, py::arg("a_u8"), py::arg("b_s8"), py::arg("return_count"));
+  target.def("saturating_matmul", &saturating_matmul, py::arg("a_u8"), py::arg("b_s8"),
+             py::arg("return_count").noconvert());
 }
 
 }  // namespace qs::python

@@ -66,9 +66,10 @@ def set_num_threads(n: int) -> None:
     :raises TypeError: if ``n`` is not an integer.
     :raises ValueError: if ``n`` is less than 1.
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"n is {n!r}; pass the number of threads, an integer of at least 1")
-    threads = operator.index(n)
+    try:
+        threads = operator.index(None if isinstance(n, bool) else n)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"n is {n!r}; pass the number of threads, an integer of at least 1") from None
     if threads < 1:
         raise ValueError(f"n is {threads}; pass the number of threads, an integer of at least 1")
     _core.set_num_threads(min(threads, 256))

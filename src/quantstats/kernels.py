@@ -17,8 +17,8 @@ nan_policy
     ``"raise"`` (ValueError that tells the number of NaN), ``"ignore"`` (leave NaN out; NaN where nothing is left) or
     ``"propagate"`` (NaN for every slice that holds one). Infinities are ordinary values.
 
-Errors: TypeError for an array of another dtype, on another device than the CPU, or not shared by its owner (a torch
-tensor that requires gradients: pass ``x.detach()``), ``numpy.exceptions.AxisError`` for an axis out of range,
+Errors: TypeError for an array of another dtype, on another device than the CPU, with a mask (``numpy.ma``), or not
+shared by its owner (a torch tensor that requires gradients: pass ``x.detach()``), ``numpy.exceptions.AxisError`` for an axis out of range,
 ValueError for a repeated axis and for a reduction over no elements.
 """
 
@@ -226,6 +226,9 @@ def histogram(x: Tensor, bins: int, range: tuple[Edge, Edge] | None = None) -> t
     A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both.
     float16 and bfloat16 input counts as ``x.astype(numpy.float32)``.
 
+    Where the range is below about 5e-41, so that its edges are denormal numbers, NumPy counts some values one bin beside
+    the edges that it returns; the counts here are those of the edges.
+
     :param x: array of any shape and strides.
     :param bins: number of bins, at least 1.
     :param range: lowest and highest edge, both finite; values outside and NaN are left out. None takes the least and
@@ -247,8 +250,9 @@ def bit_histogram(x: Tensor, counts: NDArray[np.uint64]) -> int:
     cut float32.
 
     :param x: array of any shape and strides.
-    :param counts: writeable, C-contiguous uint64 array of shape (65536,), changed in place.
+    :param counts: writeable, C-contiguous uint64 array of shape (65536,), changed in place; no memory of `x`.
     :raises TypeError: if `counts` is another kind of array.
+    :raises ValueError: if `counts` overlaps `x`.
     """
     return _active.bit_histogram(x, counts)
 
@@ -276,10 +280,12 @@ def quantize_linear(
     :param qmin: lowest level; -8 to 7 in int8 stand for four bits, say.
     :param qmax: highest level, above `qmin`.
     :param dtype: int8, uint8, int16 or uint16.
-    :param out: array of the shape of `x` and of `dtype` that takes the result, of any strides; must not overlap `x`.
+    :param out: array of the shape of `x` and of `dtype` that takes the result, of any strides that keep its elements
+        apart; must not overlap `x`.
     :return: a C-contiguous array of `dtype`, or `out`.
     :raises ValueError: if a scale is not positive and finite, a zero point or level is out of its range, the number of
-        scales or zero points is not the size of `axis`, or `out` has another shape, is read-only or overlaps `x`.
+        scales or zero points is not the size of `axis`, or `out` has another shape, is read-only, has elements that share
+        memory or overlaps `x`.
     :raises TypeError: if a dtype is none of those named.
     """
     return _active.quantize_linear(x, scale, zero_point, axis, qmin, qmax, dtype, out)

@@ -326,6 +326,12 @@ REFUSED: list[tuple[str, tuple[Any, ...], str]] = [
     ("min_max", (broken(shape=None), ALL_AXES, ONE, ONE, None), "x->shape is NULL; pass 2 sizes"),
     ("min_max", (broken(shape=(ctypes.c_int64 * 2)(3, -4)), ALL_AXES, ONE, ONE, None), "x->shape[1] is -4"),
     ("min_max", (broken(data=None), ALL_AXES, ONE, ONE, None), "x->data is NULL, but the tensor has 12 elements"),
+    (
+        "outputs",
+        (broken(shape=(ctypes.c_int64 * 2)(1 << 40, 1 << 40)), 0),
+        f"x->shape[1] is {1 << 40}, which makes more bytes than 64 bits count",
+    ),
+    ("min_max", (broken(shape=(ctypes.c_int64 * 2)(1 << 61, 0)), 2, ONE, ONE, None), "x->shape[0] is"),
     ("outputs", (F32, 4), "axes is 0x4, but x has 2 dimensions"),
     ("abs_max", (F32, ALL_AXES, None, None), "abs_max is NULL; pass memory for outputs(x, axes) elements"),
     ("mean", (F32, ALL_AXES, None, None), "mean is NULL"),

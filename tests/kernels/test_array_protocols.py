@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import quantstats
 from quantstats import _core, kernels
@@ -176,6 +177,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         r"x is a torch\.Tensor that does not share its memory: Unknown device type meta",
     ),
     "sparse": (lambda: torch.zeros(3).to_sparse(), r"x is a torch\.Tensor that does not share its memory: .*strided"),
+    "fake": (
+        lambda: FakeTensorMode().from_tensor(torch.zeros(3)),
+        r"x is a .*\.FakeTensor whose type computes by its own __torch_dispatch__.*; pass a plain torch\.Tensor",
+    ),
+    "masked": (
+        lambda: np.ma.masked_array(X, X > 0),
+        r"x is a masked array, .* fill it, x\.filled\(\.\.\.\), or pass x\.compressed\(\)",
+    ),
     "complex": (lambda: torch.zeros(3, dtype=torch.complex64), r"DLPack type 5 of 64 bits, 1 lanes"),
     "float8": (lambda: torch.zeros(3, dtype=torch.float8_e4m3fn), r"no kernel reads; convert it, for example to fl"),
     "integers": (lambda: torch.zeros(3, dtype=torch.int32), r"x \(int32, shape \(3,\)\) is not a floating-point"),
@@ -292,7 +301,7 @@ def test_dlpack_is_taken_and_given_back(versioned: bool, options: dict[str, Any]
     shared = _core.share_memory(library)[0]
     view = shared[::2]
     assert shared.ctypes.data == X.ctypes.data
-    assert shared.flags.writeable
+    assert shared.flags.writeable == versioned  # the others cannot tell
     del shared
     gc.collect()
     assert (library.exported, library.deleted) == (2, 1)  # the view still needs the memory
@@ -305,6 +314,68 @@ def test_read_only_memory_of_dlpack_stays_so() -> None:
     assert not _core.share_memory(library)[0].flags.writeable
     with pytest.raises(ValueError, match=r"out .* is read-only"):
         kernels.fake_quantize(X, 0.1, 0, qmin=-8, qmax=7, out=library)
+
+
+def test_arrays_of_jax_do_not_change() -> None:
+    x: Any = to_jax(X)
+    with pytest.raises(ValueError, match=r"out .* is read-only; pass a writeable array"):
+        kernels.fake_quantize(X, 0.1, 0, qmin=-8, qmax=7, out=x)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_tensors_of_old_releases_of_torch_can_be_written() -> None:
+    class Old:
+        """A tensor as it was before DLPack had versions."""
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+        def __dlpack_device__(self) -> Any:
+            return self.tensor.__dlpack_device__()
+
+        def __dlpack__(self) -> Any:
+            return torch.utils.dlpack.to_dlpack(self.tensor)
+
+    tensor = torch.zeros(X.shape)
+    assert not _core.share_memory(Old(tensor))[0].flags.writeable
+    Old.__module__, Old.__name__ = "torch", "Tensor"
+    out: Any = Old(tensor)
+    kernels.fake_quantize(X, 0.1, 0, qmin=-8, qmax=7, out=out)
+    np.testing.assert_array_equal(tensor.numpy(), kernels.fake_quantize(X, 0.1, 0, qmin=-8, qmax=7))
+
+
+def test_a_parameter_is_a_tensor() -> None:
+    parameter = torch.nn.Parameter(torch.from_numpy(X))
+    for given in (parameter.detach(), parameter.requires_grad_(False)):
+        assert kernels.min_max(given) == (X.min(), X.max())
+
+
+def test_a_view_of_another_type_is_an_array() -> None:
+    class Named(np.ndarray[Any, Any]):
+        pass
+
+    assert kernels.min_max(X.view(Named)) == (X.min(), X.max())
+    with pytest.raises(TypeError, match="out is a masked array"):
+        kernels.fake_quantize(X, 0.1, 0, qmin=-8, qmax=7, out=np.ma.masked_array(X.copy()))
+
+
+def test_counts_go_into_tensors() -> None:
+    counts = torch.zeros(65536, dtype=torch.uint64)
+    expected = np.zeros(65536, np.uint64)
+    kernels.bit_histogram(X, expected)
+    kernels.bit_histogram(X, counts)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(counts.numpy(), expected)
+    kernels.summarize(X, histogram=counts)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(counts.numpy(), 2 * expected)
+
+
+def test_scales_are_tensors() -> None:
+    scale = torch.tensor([0.125, 0.5, 0.75, 1.0, 2.0, 3.0])
+    expected = kernels.fake_quantize(X, scale.numpy(), [0] * 6, axis=1, qmin=-8, qmax=7)
+    zeros = torch.zeros(6, dtype=torch.int32)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        actual = kernels.fake_quantize(X, scale.to(dtype), zeros, axis=1, qmin=-8, qmax=7)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -227,6 +228,8 @@ X = np.zeros((2, 3), np.float32)
     ("arguments", "error", "message"),
     [
         ((X, 0), ValueError, "bins is 0; pass 1 to"),
+        ((X, 10**20), ValueError, "bins is 100000000000000000000; pass 1 to"),
+        ((X, np.array([4, 5])), TypeError, r"bins is array\(\[4, 5\]\); pass an integer"),
         ((X, 2.0), TypeError, "bins is 2.0; pass an integer"),
         ((X, True), TypeError, "bins is True; pass an integer"),
         ((X, 4, (1, 0)), ValueError, r"range is \(1, 0\); pass finite numbers low <= high"),
@@ -237,6 +240,7 @@ X = np.zeros((2, 3), np.float32)
         ((np.array([1, np.nan], np.float32), 4), ValueError, r"x \(float32, shape \(2,\)\) holds 1 NaN.* pass range="),
         ((np.array([1, -np.inf]), 4), ValueError, "holds Inf, so it has no finite range; pass range="),
         ((X + np.float32(1e6), 1000, (1e6, 1e6 + 1)), ValueError, "Too many bins"),
+        ((X, 4, (-1e308, 1e308)), ValueError, r"range is \(-1e\+308, 1e\+308\) and bins is 4: "),
         ((X.astype(np.int32), 4), TypeError, "x .int32"),
     ],
 )
@@ -254,8 +258,20 @@ def test_errors(arguments: tuple[Any, ...], error: type[Exception], message: str
         np.zeros(2 * KEYS, np.uint64)[::2],
         np.broadcast_to(np.uint64(0), KEYS),
         [0] * KEYS,
+        torch.zeros(KEYS, dtype=torch.int64),
+        None,
     ],
 )
 def test_errors_of_the_counters(counts: Any) -> None:
     with pytest.raises(TypeError, match="pass a writeable, C-contiguous uint64 array"):
         kernels.bit_histogram(X, counts)
+
+
+def test_counters_are_no_values_of_the_array() -> None:
+    counts = np.zeros(KEYS, np.uint64)
+    for x in (counts.view(np.float64), counts.view(np.float32)[7:9]):
+        with pytest.raises(ValueError, match=r"counts \(uint64, shape \(65536,\)\) overlaps the memory of x"):
+            kernels.bit_histogram(x, counts)
+        with pytest.raises(ValueError, match=r"histogram .* overlaps the memory of x"):
+            kernels.summarize(x, histogram=counts)
+    assert not counts.any()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +17,17 @@ def test_methods_count_their_arguments(target: Target) -> None:
     assert str(inspect.signature(target.min_max)) == "(x, axis, keepdims, nan_policy, /)"
 
 
-def test_any_true_object_keeps_dimensions(target: Target) -> None:
+def test_flags_are_true_or_false(target: Target) -> None:
     x = np.array([[1, 2]], np.float32)
-    truth: Any = np.bool_(True)
-    assert np.shape(target.abs_max(x, 1, truth, "raise")) == (1, 1)
-    neither: Any = np.array([1, 0])
-    with pytest.raises(ValueError, match="truth value of an array"):
-        target.abs_max(x, 1, neither, "raise")
+    for truth in (True, np.True_):
+        assert np.shape(target.abs_max(x, 1, truth, "raise")) == (1, 1)
+        assert np.shape(target.abs_max(x, 1, not truth, "raise")) == (1,)
+    for neither in ("no", 1, None, np.array([1, 0])):
+        with pytest.raises(TypeError, match=r"keepdims is .*; pass True or False"):
+            target.abs_max(x, 1, neither, "raise")  # type: ignore[arg-type]
+    matrices = np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.int8)
+    with pytest.raises(TypeError, match="return_count: bool"):
+        target.saturating_matmul(*matrices, "no")  # type: ignore[call-overload]
 
 
 def test_result_scalars_are_ordinary_ones(target: Target) -> None:

@@ -286,6 +286,13 @@ def test_empty_set_is_refused() -> None:
     assert kernels.median(np.ones((3, 0), np.float32), 0).shape == (0,)
 
 
+@pytest.mark.parametrize("q", [None, "half", [0.5, None], object()])
+def test_probabilities_are_numbers(q: Any) -> None:
+    for function in (kernels.quantile, kernels.abs_quantile):
+        with pytest.raises((TypeError, ValueError), match=r"^q (is|holds) .*; p"):
+            function(np.ones(3, np.float32), q)
+
+
 def test_public_functions() -> None:
     x = generator(6).standard_normal((7, 9)).astype(np.float32)
     assert_same_bits(kernels.quantile(x, TAILS, 1, keepdims=True), expected(x, TAILS, 1, keepdims=True))

@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -337,7 +338,7 @@ class TestArguments:
         with pytest.raises(TypeError, match="not in native byte order"):
             kernels.min_max(np.zeros(3, np.dtype(np.float32).newbyteorder("S")))
 
-    @pytest.mark.parametrize("axis", [2, -3, (0, 5)])
+    @pytest.mark.parametrize("axis", [2, -3, (0, 5), 10**30, np.int64(2)])
     def test_axis_out_of_range(self, axis: Any) -> None:
         with pytest.raises(np.exceptions.AxisError, match=r"out of range for x \(float32, shape \(2, 3\)\)"):
             kernels.min_max(np.zeros((2, 3), np.float32), axis)
@@ -347,10 +348,22 @@ class TestArguments:
         with pytest.raises(ValueError, match="twice"):
             kernels.min_max(np.zeros((2, 3), np.float32), axis)
 
-    @pytest.mark.parametrize("axis", [1.0, "0", True])
+    @pytest.mark.parametrize("axis", [1.0, "0", True, np.array([0, 1]), (np.array([0, 1]),), torch.tensor([0, 1])])
     def test_axis_of_another_type(self, axis: Any) -> None:
         with pytest.raises(TypeError, match=r"axis is .*; pass None, an integer or a tuple"):
             kernels.min_max(np.zeros((2, 3), np.float32), axis)
+
+    def test_axis_that_raises(self) -> None:
+        class Index:
+            def __index__(self) -> int:
+                raise RuntimeError("no index today")
+
+        with pytest.raises(RuntimeError, match="no index today"):
+            kernels.min_max(np.zeros((2, 3), np.float32), Index())  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("axis", [np.int8(-1), np.array(1), torch.tensor(1), [np.uint64(1)]])
+    def test_integers_of_other_libraries(self, axis: Any) -> None:
+        np.testing.assert_array_equal(kernels.abs_max(np.float32([[1, 2], [3, 4]]), axis), [2, 4])
 
     def test_nothing_to_reduce(self) -> None:
         for x, axis in ((np.zeros(0, np.float32), None), (np.zeros((3, 0), np.float32), 1), (np.zeros((0, 0)), 0)):

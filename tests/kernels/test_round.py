@@ -9,9 +9,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.lib.stride_tricks import as_strided
 
 from quantstats import _core, kernels
 from quantstats._core import Target
@@ -344,20 +346,39 @@ LEVEL_ARGUMENTS: dict[str, Any] = {"scale": 0.1, "zero_point": 0, "qmin": -128, 
         ({"zero_point": [1, 2], "axis": -1}, ValueError, "zero_point holds 2 values, but axis 1 of x .* has size 3"),
         ({"zero_point": 128}, ValueError, r"zero_point is 128, outside \[qmin, qmax\] = \[-128, 127\]"),
         ({"zero_point": [0, 0, 9], "axis": 1, "qmax": 7}, ValueError, "zero_point is 9 for channel 2"),
+        ({"zero_point": 10**30}, ValueError, f"zero_point is {10**30}; a zero point is a level"),
+        ({"scale": torch.zeros(1, requires_grad=True)}, TypeError, r"scale is .* pass scale\.detach"),
         ({"zero_point": 1.0}, TypeError, "zero_point .* no integers"),
         ({"axis": 2}, np.exceptions.AxisError, "axis 2 is out of range for x .float32, shape .2, 3.."),
+        ({"axis": 10**30}, np.exceptions.AxisError, f"axis {10**30} is out of range"),
         ({"axis": 1.0}, TypeError, "axis is 1.0; pass an integer"),
+        ({"axis": np.array([0, 1])}, TypeError, r"axis is array\(\[0, 1\]\); pass an integer"),
+        ({"qmin": np.array([0, 1])}, TypeError, r"qmin is array\(\[0, 1\]\); pass an integer"),
+        ({"qmin": -(10**30)}, ValueError, f"qmin is -{10**30}, outside"),
+        ({"qmax": 10**30}, ValueError, f"qmax is {10**30}, outside"),
         ({"qmin": -129}, ValueError, r"qmin is -129, outside \[-128, 127\], the range of int8"),
         ({"qmax": 128}, ValueError, r"qmax is 128, outside \[-128, 127\], the range of int8"),
         ({"qmin": 3, "qmax": 3}, ValueError, "qmin must be less than qmax"),
         ({"dtype": np.float32}, TypeError, "dtype is float32; pass int8"),
         ({"dtype": np.int32}, TypeError, "dtype is int32; pass int8"),
+        ({"dtype": "foo"}, TypeError, "dtype is 'foo'; pass int8"),
+        ({"dtype": torch.int8}, TypeError, r"dtype is torch\.int8; pass int8"),
         ({"dtype": ">i2"}, TypeError, "dtype is >i2; pass int8"),
         ({"out": [1]}, TypeError, "out is a list"),
         ({"out": np.zeros((2, 3), np.uint8)}, TypeError, "out .uint8.* must have dtype int8"),
         ({"out": np.zeros((3, 2), np.int8)}, ValueError, "out .* must have the shape of x"),
         ({"out": np.broadcast_to(np.int8(0), (2, 3))}, ValueError, "out .* is read-only"),
         ({"out": X.view(np.int8)[:, :3]}, ValueError, "out .* overlaps the memory of x"),
+        (
+            {"out": as_strided(np.zeros(3, np.int8), (2, 3), (0, 1))},
+            ValueError,
+            "out .* has elements that share memory",
+        ),
+        (
+            {"out": as_strided(np.zeros(9, np.int8), (2, 3), (2, 1))},
+            ValueError,
+            "out .* has elements that share memory",
+        ),
         ({"x": X.astype(np.int32)}, TypeError, "x .int32"),
     ],
 )

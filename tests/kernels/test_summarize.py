@@ -219,5 +219,5 @@ def test_histogram_is_unchanged_where_nan_raises(size: int) -> None:
 
 def test_histogram_must_be_counters() -> None:
     for wrong in (np.zeros(65536), np.zeros(65535, np.uint64), [0] * 65536):
-        with pytest.raises(TypeError, match=r"histogram is .* uint64 array of shape \(65536,\)"):
+        with pytest.raises(TypeError, match=r"histogram .* uint64 array of shape \(65536,\)"):
             kernels.summarize(np.zeros(3, np.float32), histogram=wrong)  # type: ignore[arg-type]

@@ -294,7 +294,7 @@ def test_set_and_get() -> None:
     for wrong in (0, -3):
         with pytest.raises(ValueError, match=f"n is {wrong}; pass the number of threads"):
             quantstats.set_num_threads(wrong)
-    for kind in (True, 2.0, "2", None):
+    for kind in (True, 2.0, "2", None, np.array([1, 2])):
         with pytest.raises(TypeError, match="pass the number of threads"):
             quantstats.set_num_threads(kind)  # type: ignore[arg-type]
     assert quantstats.get_num_threads() == 256
