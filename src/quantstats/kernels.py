@@ -18,8 +18,8 @@ nan_policy
     ``"propagate"`` (NaN for every slice that holds one). Infinities are ordinary values.
 
 Errors: TypeError for an array of another dtype, on another device than the CPU, with a mask (``numpy.ma``), or not
-shared by its owner (a torch tensor that requires gradients: pass ``x.detach()``), ``numpy.exceptions.AxisError`` for an axis out of range,
-ValueError for a repeated axis and for a reduction over no elements.
+shared by its owner (a torch tensor that requires gradients: pass ``x.detach()``), ``numpy.exceptions.AxisError`` for an
+axis out of range, ValueError for a repeated axis and for a reduction over no elements.
 """
 
 from __future__ import annotations
@@ -226,8 +226,8 @@ def histogram(x: Tensor, bins: int, range: tuple[Edge, Edge] | None = None) -> t
     A bin holds the values from its lower edge, included, to the next edge, excluded; the last one includes both.
     float16 and bfloat16 input counts as ``x.astype(numpy.float32)``.
 
-    Where the range is below about 5e-41, so that its edges are denormal numbers, NumPy counts some values one bin beside
-    the edges that it returns; the counts here are those of the edges.
+    Where the range is below about 5e-41, so that its edges are denormal numbers, NumPy counts some values beside the
+    bin in which its own edges have them; the counts here are those of the edges.
 
     :param x: array of any shape and strides.
     :param bins: number of bins, at least 1.
@@ -284,8 +284,8 @@ def quantize_linear(
         apart; must not overlap `x`.
     :return: a C-contiguous array of `dtype`, or `out`.
     :raises ValueError: if a scale is not positive and finite, a zero point or level is out of its range, the number of
-        scales or zero points is not the size of `axis`, or `out` has another shape, is read-only, has elements that share
-        memory or overlaps `x`.
+        scales or zero points is not the size of `axis`, or `out` has another shape, is read-only, overlaps `x`, or has
+        elements that share memory.
     :raises TypeError: if a dtype is none of those named.
     """
     return _active.quantize_linear(x, scale, zero_point, axis, qmin, qmax, dtype, out)
