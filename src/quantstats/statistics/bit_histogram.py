@@ -71,6 +71,16 @@ class BitHistogram:
         self.minimum = min(self.minimum, minimum)
         self.maximum = max(self.maximum, maximum)
 
+    @property
+    def fits_together(self) -> bool:
+        """Whether minimum and maximum lie in the first and the last bin that has values; a file can say otherwise."""
+        keys = np.flatnonzero(self.counts)
+        if not keys.size:
+            return (self.minimum, self.maximum) == (math.inf, -math.inf)
+        lower, upper = _bin_edges(keys[[0, -1]])
+        extrema = np.array([self.minimum, self.maximum])
+        return bool(np.all((lower <= extrema) & (extrema <= upper)))
+
     def merge(self, other: BitHistogram) -> None:
         """Add the counts of `other`, which is not changed."""
         self.counts += other.counts

@@ -285,10 +285,15 @@ class RangeEstimator:
             symmetric=self._symmetric,
         )
         if twin._histogram is not None:
-            if state["counts"].shape != twin._histogram.counts.shape:
-                raise DataError(f"counts have shape {state['counts'].shape} instead of (65536,); the state is damaged")
+            for name, shape in (("counts", twin._histogram.counts.shape), ("extrema", (2,))):
+                if state[name].shape != shape:
+                    raise DataError(f"{name} have shape {state[name].shape}, not {shape}; the state is damaged")
             twin._histogram.counts[:] = state["counts"]
             twin._histogram.minimum, twin._histogram.maximum = (float(value) for value in state["extrema"])
+            if not twin._histogram.fits_together:
+                raise DataError(
+                    f"extrema are {state['extrema'].tolist()}, which the counted values are not; the state is damaged"
+                )
         elif num_samples:
             rows = state["rows"]
             if rows.shape[:2] != (num_samples, len(twin._table.columns)):

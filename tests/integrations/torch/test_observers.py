@@ -191,15 +191,78 @@ def test_a_fresh_observer_has_a_state_too() -> None:
     assert other.num_calls == 0
 
 
-def test_state_of_another_kind_is_refused() -> None:
-    state = observe(observers.QuantileObserver(), batches(1)).state_dict()
-    with pytest.raises(DataError, match="the state has no 'counts'"):
-        observers.MSEObserver().load_state_dict(state)
+def loose_quantiles() -> Any:
+    params = qs.RangeEstimatorParametersSet.MEAN_QUANTILE
+    params.max.quantile_outlier_prob = 0.01
+    return observers.QuantileObserver(params)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "setting"),
+    [
+        (lambda: observers.MinMaxObserver(qscheme=CHANNEL_AFFINE), observers.MinMaxObserver, "per_channel"),
+        (observers.MinMaxObserver, lambda: observers.MinMaxObserver(qscheme=CHANNEL_AFFINE), "per_channel"),
+        (lambda: observers.MSEObserver(qscheme=CHANNEL_AFFINE), observers.MSEObserver, "per_channel"),
+        (
+            lambda: observers.MinMaxObserver(qscheme=CHANNEL_AFFINE),
+            lambda: observers.MinMaxObserver(qscheme=CHANNEL_AFFINE, ch_axis=1),
+            "ch_axis",
+        ),
+        (lambda: observers.MinMaxObserver(qscheme=SYMMETRIC), observers.MinMaxObserver, "symmetric"),
+        (observers.QuantileObserver, observers.MSEObserver, "min.statistics_type"),
+        (
+            lambda: observers.RangeObserver(qs.RangeEstimatorParametersSet.MEAN_MINMAX),
+            observers.MinMaxObserver,
+            "min.aggregator_type",
+        ),
+        (observers.MSEObserver, observers.PercentileObserver, "min.aggregator_type"),
+        (observers.QuantileObserver, loose_quantiles, "max.quantile_outlier_prob"),
+    ],
+)
+def test_state_of_an_observer_with_other_settings_is_refused(one: Any, other: Any, setting: str) -> None:
+    state = observe(one(), [torch.randn(1, 20)]).state_dict()
+    loading = observe(other(), batches(1, (3, 4)))
+    before = loading.range()
+    with pytest.raises(DataError, match=rf"has {setting}=\S+ and the state is of an observer with {setting}=\S+; load"):
+        loading.load_state_dict(state)
+    assert all(map(torch.equal, loading.range(), before))
+
+
+@pytest.mark.parametrize("state", [None, 5, {}, {"version": 2}])
+def test_state_of_no_known_version_is_refused(state: Any) -> None:
     with pytest.raises(DataError, match="not one of version 1"):
-        observers.MSEObserver().set_extra_state({"version": 2})
-    channels = observe(observers.MSEObserver(qscheme=CHANNEL_AFFINE, dtype=torch.qint8), batches(1)).state_dict()
-    with pytest.raises(DataError, match="observes per tensor"):
-        observers.MSEObserver().load_state_dict(channels)
+        observers.MSEObserver().set_extra_state(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "qscheme", "part", "value"),
+    [
+        ("MSE", AFFINE, "num_samples", torch.zeros(2)),
+        ("MSE", AFFINE, "counts", torch.zeros(2)),
+        ("MSE", AFFINE, "counts", None),
+        ("MSE", AFFINE, "extrema", torch.zeros(3)),
+        ("MSE", AFFINE, "extrema", torch.zeros(2)),
+        ("MSE", CHANNEL_AFFINE, "num_samples", torch.tensor(7)),
+        ("MinMax", AFFINE, "rows", torch.zeros(1, 2, 4, *(1,) * 7)),
+        ("MinMax", CHANNEL_AFFINE, "rows", torch.zeros(1, 2, 4, 3, *(1,) * 6)),
+    ],
+)
+def test_damaged_state_is_refused(name: str, qscheme: torch.qscheme, part: str, value: torch.Tensor | None) -> None:
+    state = observe(observer_class(name)(qscheme=qscheme), batches(1)).state_dict()
+    arrays = state["_extra_state"]["estimators"][0]
+    arrays[part] = value
+    with pytest.raises(DataError, match=r"the state is damaged|it is damaged"):
+        observer_class(name)(qscheme=qscheme).load_state_dict(state)
+
+
+@pytest.mark.parametrize("estimators", [None, 5, [], [5], [{}]])
+def test_state_without_estimators_is_refused(estimators: Any) -> None:
+    observer = observers.MSEObserver()
+    state = {**observer.get_extra_state(), "estimators": estimators}
+    with pytest.raises(DataError, match=r"it is damaged|has no 'num_samples'"):
+        observer.set_extra_state(state)
+    with pytest.raises(DataError, match="it is damaged"):
+        observer.set_extra_state({"version": 1})
 
 
 def test_copies_are_independent() -> None:
@@ -219,23 +282,53 @@ def test_bad_input_is_named() -> None:
     observer = observers.MSEObserver()
     with pytest.raises(DataError, match="MSEObserver has observed no tensor; run the prepared model"):
         observer.calculate_qparams()
-    with pytest.raises(NonFiniteError, match="1 NaN"):
+    with pytest.raises(NonFiniteError, match=r"1 NaN and 0 infinite values of 2 in a tensor of shape \(2,\)"):
         observer(torch.tensor([1.0, float("nan")]))
     with pytest.raises(DataError, match=r"dtype torch\.int32 cannot be observed"):
         observer(torch.ones(3, dtype=torch.int32))
     with pytest.raises(DataError, match="make it dense"):
         observer(torch.ones(3, 3).to_sparse())
+    with pytest.raises(DataError, match="the values of a Tensor on meta cannot be observed"):
+        observer(torch.ones(3, device="meta"))
     with pytest.raises(ParameterError, match="is_dynamic=True"):
         observers.MSEObserver(is_dynamic=True)
+    with pytest.raises(ParameterError, match="MSEObserver: ch_axis='a' is not an integer"):
+        observers.MSEObserver(qscheme=CHANNEL_AFFINE, ch_axis="a")
     channels = observers.MSEObserver(qscheme=CHANNEL_AFFINE, ch_axis=4)
     with pytest.raises(ParameterError, match="ch_axis=4 is no axis of a tensor of shape"):
         channels(batches(1)[0])
-    channels = observe(observers.MSEObserver(qscheme=CHANNEL_AFFINE), [torch.randn(3, 4)])
-    with pytest.raises(DataError, match="a tensor of 5 channels follows one of 3"):
-        channels(torch.randn(5, 4))
     assert observer.num_calls == 0
     observe(observer, [torch.empty(0, 3)])
     assert observer.num_calls == 0
+
+
+@pytest.mark.parametrize("name", ["MinMax", "MSE"])
+def test_nothing_changes_where_channels_do_not_fit(name: str) -> None:
+    channels = observe(observer_class(name)(qscheme=CHANNEL_AFFINE), [torch.randn(3, 4)])
+    loaded = observer_class(name)(qscheme=CHANNEL_AFFINE)
+    loaded.load_state_dict(channels.state_dict())
+    bad = torch.ones(3, 4)
+    bad[2, 1] = torch.inf
+    for observer in (channels, loaded):
+        before = observer.get_extra_state()["estimators"]
+        with pytest.raises(DataError, match="a tensor of 5 channels follows one of 3"):
+            observer(torch.randn(5, 4))
+        with pytest.raises(NonFiniteError, match=r"1 infinite values of 12 in a tensor of shape \(3, 4\)"):
+            observer(bad)
+        after = observer.get_extra_state()["estimators"]
+        assert all(torch.equal(one[key], other[key]) for one, other in zip(before, after, strict=True) for key in one)
+
+
+def test_negated_views_are_read_as_they_are() -> None:
+    low, high = observe(observers.MinMaxObserver(), [torch._neg_view(torch.tensor([1.0, 3.0]))]).range()
+    assert (low, high) == (-3, -1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_export_with_an_observer_says_what_to_do(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Identity(), observers.MinMaxObserver())
+    with pytest.raises(DataError, match="export it without observers, and prepare what was exported"):
+        torch.export.export(model, (torch.ones(2, 3, dtype=dtype),))
 
 
 class SmallNet(nn.Module):

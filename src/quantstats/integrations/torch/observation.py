@@ -5,26 +5,32 @@ and does not depend on the order of the calls. Ranges become scales and zero poi
 range they are torch's own.
 
 Tensors on the CPU are read where they are, of any strides, in float32, float64, float16 and bfloat16; from other
-devices they are copied first. Their values must be finite.
+devices they are copied first. Their values must be finite. What has none, as when a model is exported, is an error.
 
-The state of an observer is in ``state_dict()`` as plain tensors, so it is saved and loaded with
-``torch.load(..., weights_only=True)``, and an observer that loads it goes on where the other one was.
+The state of an observer is in ``state_dict()`` as plain tensors, numbers and strings, so it is saved and loaded with
+``torch.load(..., weights_only=True)``, and an observer of the same settings that loads it goes on where the other one
+was.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import numbers
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from quantstats.errors import DataError, ParameterError
+from quantstats import kernels
+from quantstats.errors import DataError, NonFiniteError, ParameterError
 from quantstats.parameters import QuantizationMode
 from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters, RangeEstimatorParametersSet
 from quantstats.statistics import RangeEstimator
+from quantstats.statistics.reduction import require_finite
 
 if TYPE_CHECKING:
     from torch.ao.quantization.observer import UniformQuantizationObserverBase as _Base
@@ -35,6 +41,7 @@ _SYMMETRIC = (torch.per_tensor_symmetric, torch.per_channel_symmetric)
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric, torch.per_channel_affine_float_qparams)
 # Samples may differ in rank; with all axes that torch can have they do not.
 _RANK = 8
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class RangeObservation(_Base):
@@ -49,7 +56,7 @@ class RangeObservation(_Base):
     :param quant_min: Lowest level, None for that of ``dtype``.
     :param quant_max: Highest level, None for that of ``dtype``.
     :param eps: Least scale.
-    :param ch_axis: The axis of the channels for a scheme per channel.
+    :param ch_axis: The axis of the channels for a scheme per channel; negative ones count from the end.
     :raises ParameterError: a parameter has a value that cannot be honoured.
     """
 
@@ -75,6 +82,9 @@ class RangeObservation(_Base):
                 f"{type(self).__name__}: is_dynamic=True takes the range of each tensor when the model runs, so there "
                 "is nothing to observe; use torch's PlaceholderObserver"
             )
+        axis: Any = ch_axis
+        if not isinstance(axis, numbers.Integral):
+            raise ParameterError(f"{type(self).__name__}: ch_axis={axis!r} is not an integer; give an axis")
         super().__init__(
             dtype=dtype,
             qscheme=qscheme,
@@ -101,7 +111,12 @@ class RangeObservation(_Base):
     def reset(self) -> None:
         """Forget all that was observed."""
         # One estimator for all channels, or one for each if the estimator knows no channels: their number shows later.
-        self._estimators = [] if self._per_channel and self.params.is_histogram else [self._estimator()]
+        self._estimators = [] if self._one_for_each_channel else [self._estimator()]
+        self._num_channels: int | None = None
+
+    @property
+    def _one_for_each_channel(self) -> bool:
+        return self._per_channel and self.params.is_histogram
 
     def _estimator(self) -> RangeEstimator:
         by_channel = self._per_channel and not self.params.is_histogram
@@ -114,32 +129,45 @@ class RangeObservation(_Base):
     def forward(self, x_orig: torch.Tensor) -> torch.Tensor:
         """Observe a tensor and return it.
 
+        On an error nothing changes.
+
         :raises NonFiniteError: it holds NaN or Inf.
-        :raises DataError: it has another dtype, or another number of channels than before.
+        :raises DataError: it has another dtype, no values that can be read, or another number of channels than before.
+        :raises ParameterError: it has no axis ``ch_axis``.
         """
         if x_orig.numel() == 0:
             return x_orig
         array = as_array(x_orig.detach())
+        try:
+            self._observe(array)
+        except NonFiniteError:
+            # The estimator has it of other shapes, which would be in the message.
+            require_finite(array, kernels.summarize(array, nan_policy="ignore"))
+            raise
+        return x_orig
+
+    def _observe(self, array: npt.NDArray[Any]) -> None:
         if not self._per_channel:
             self._estimators[0].update(array.reshape((1,) * (_RANK - array.ndim) + array.shape))
-            return x_orig
+            return
         if not -array.ndim <= self.ch_axis < array.ndim:
             raise ParameterError(
-                f"{type(self).__name__}: ch_axis={self.ch_axis} is no axis of a tensor of shape {tuple(x_orig.shape)}"
+                f"{type(self).__name__}: ch_axis={self.ch_axis} is no axis of a tensor of shape {array.shape}"
             )
         array = np.moveaxis(array, self.ch_axis, 0)
-        if not self.params.is_histogram:
-            self._estimators[0].update(array.reshape(array.shape + (1,) * (_RANK - array.ndim)))
-            return x_orig
-        if not self._estimators:
-            self._estimators = [self._estimator() for _ in array]
-        if len(self._estimators) != len(array):
+        if self._num_channels not in (None, len(array)):
             raise DataError(
-                f"a tensor of {len(array)} channels follows one of {len(self._estimators)}; give each its own observer"
+                f"a tensor of {len(array)} channels follows one of {self._num_channels}; give each its own observer"
             )
-        for estimator, channel in zip(self._estimators, array, strict=True):
-            estimator.update(channel)
-        return x_orig
+        if self._one_for_each_channel:
+            # All or none of the channels.
+            require_finite(array, kernels.summarize(array, nan_policy="ignore"))
+            self._estimators = self._estimators or [self._estimator() for _ in array]
+            for estimator, channel in zip(self._estimators, array, strict=True):
+                estimator.update(channel)
+        else:
+            self._estimators[0].update(array.reshape(array.shape + (1,) * (_RANK - array.ndim)))
+        self._num_channels = len(array)
 
     def range(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Lower and upper bound of the range: 0-d tensors, or one value for each channel.
@@ -170,7 +198,10 @@ class RangeObservation(_Base):
 
     # torch's own children narrow the signature of the abstract method in the same way.
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """Scale (float32) and zero point (int64), of shape [1] or [channels].
+        """Scale and zero point, of shape [1] or [channels], of torch's dtypes.
+
+        Scales are float32. Zero points are int64 for symmetric schemes, int32 for affine ones and float32 for
+        ``per_channel_affine_float_qparams``.
 
         :raises DataError: nothing was observed.
         """
@@ -178,28 +209,64 @@ class RangeObservation(_Base):
         return scale, zero_point
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What ``state_dict()`` holds of this module: numbers and tensors."""
+        """What ``state_dict()`` holds of this module: numbers, strings and tensors."""
         states = [
             {name: torch.from_numpy(np.array(value)) for name, value in estimator.state().items()}
             for estimator in self._estimators
         ]
-        return {"version": 1, "estimators": states}
+        return {"version": 1, "settings": self._settings(), "estimators": states}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def _settings(self) -> dict[str, Any]:
+        """What two observers have in common whose states mean the same, in plain types."""
+        settings: dict[str, Any] = {
+            "per_channel": self._per_channel,
+            "ch_axis": int(self.ch_axis) if self._per_channel else None,
+            "symmetric": self.qscheme in _SYMMETRIC,
+        }
+        for bound, fields in dataclasses.asdict(self._estimator().params).items():
+            for name, value in fields.items():
+                plain = value.value if isinstance(value, Enum) else value
+                settings[f"{bound}.{name}"] = float(plain) if isinstance(plain, numbers.Real) else plain
+        return settings
+
+    def set_extra_state(self, state: Any) -> None:
         """Take in what `get_extra_state` gave, in place of what was observed.
 
-        :raises DataError: it is of another version or another estimator.
+        :raises DataError: it is of another version, of an observer with other settings, or damaged.
         """
-        if state.get("version") != 1:
-            raise DataError(f"{type(self).__name__} cannot load this state; it is not one of version 1")
-        estimators = []
-        for arrays in state["estimators"]:
-            estimator = self._estimator()
-            estimator.restore({name: value.numpy() for name, value in arrays.items()})
-            estimators.append(estimator)
-        if not self._per_channel and len(estimators) != 1:
-            raise DataError(f"{type(self).__name__} observes per tensor, but the state is one per channel")
-        self._estimators = estimators
+        name = type(self).__name__
+        if not isinstance(state, dict) or state.get("version") != 1:
+            raise DataError(f"{name} cannot load this state; it is not one of version 1")
+        try:
+            theirs = dict(state["settings"])
+            for setting, own in self._settings().items():
+                if theirs[setting] != own:
+                    raise DataError(
+                        f"{name} has {setting}={own!r} and the state is of an observer with "
+                        f"{setting}={theirs[setting]!r}; load it into one with the same settings"
+                    )
+            states = [{key: value.numpy() for key, value in arrays.items()} for arrays in state["estimators"]]
+            if not self._one_for_each_channel and len(states) != 1:
+                raise DataError(f"{name} cannot load this state; it is damaged ({len(states)} estimators, not one)")
+            estimators = [self._estimator() for _ in states]
+            for estimator, arrays in zip(estimators, states, strict=True):
+                estimator.restore(arrays)
+            num_channels = self._num_channels_of(states)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{name} cannot load this state; it is damaged ({error!r})") from error
+        self._estimators, self._num_channels = estimators, num_channels
+
+    def _num_channels_of(self, states: list[dict[str, npt.NDArray[Any]]]) -> int | None:
+        """The number of channels (1 per tensor) in the states of all estimators; None where nothing was observed."""
+        num_samples = {int(arrays["num_samples"]) for arrays in states}
+        shape: tuple[int, ...] = (len(states),)
+        if not self._one_for_each_channel:
+            # Rows are samples by columns by channels by ones.
+            shape = states[0]["rows"].shape[2:] if "rows" in states[0] else (1,)
+        channels = shape[0] if self._per_channel else 1
+        if len(num_samples) > 1 or math.prod(shape) != channels:
+            raise DataError(f"{type(self).__name__} cannot load this state; it is damaged (channels that do not agree)")
+        return channels if any(num_samples) else None
 
     def extra_repr(self) -> str:
         """What ``print`` shows: how much was observed, and the range."""
@@ -259,18 +326,26 @@ class AutoObservation(RangeObservation):
 
 
 def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """The memory of a tensor as an array of its shape, strides and dtype. Only tensors of other devices are copied.
+    """The memory of a tensor as an array of its shape, strides and dtype.
 
-    :raises DataError: the tensor is sparse, or no floating-point type of 16, 32 or 64 bits.
+    Only tensors of other devices are copied, and those whose memory holds the negated values.
+
+    :raises DataError: the tensor is sparse, no floating-point type of 16, 32 or 64 bits, or has no values.
     """
     if tensor.layout is not torch.strided:
         raise DataError(f"a tensor of layout {tensor.layout} cannot be observed; make it dense")
-    tensor = tensor.cpu()
-    if tensor.dtype is torch.bfloat16:
+    if tensor.dtype not in _DTYPES:
+        raise DataError(f"a tensor of dtype {tensor.dtype} cannot be observed; observe floating-point activations")
+    try:
+        tensor = tensor.cpu().resolve_neg()
+        if tensor.dtype is not torch.bfloat16:
+            array: npt.NDArray[Any] = tensor.numpy()
+            return array
         import ml_dtypes
 
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    if tensor.dtype not in (torch.float32, torch.float64, torch.float16):
-        raise DataError(f"a tensor of dtype {tensor.dtype} cannot be observed; observe floating-point activations")
-    array: npt.NDArray[Any] = tensor.numpy()
-    return array
+    except RuntimeError as error:
+        raise DataError(
+            f"the values of a {type(tensor).__name__} on {tensor.device} cannot be observed ({error}); where a model "
+            "is exported or traced there are none: export it without observers, and prepare what was exported"
+        ) from error

@@ -9,6 +9,9 @@
         dtype=torch.int8, quant_min=-128, quant_max=127, qscheme=torch.per_tensor_affine,
         observer_or_fake_quant_ctr=MSEObserver,
     )
+
+torchao hands the ``ch_axis`` of a `QuantizationSpec` on to classes alone that have PerChannel in their names. For
+another axis than 0 name it here too: ``MinMaxObserver.with_args(ch_axis=1)``.
 """
 
 from __future__ import annotations
