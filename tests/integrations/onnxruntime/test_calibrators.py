@@ -333,11 +333,28 @@ def _asymmetric() -> qs.QuantizerConfig:
     [
         (CalibrationMethod.MinMax, {"moving_average": True, "averaging_constant": 1.5}, "averaging_constant=1.5"),
         (CalibrationMethod.Percentile, {"percentile": 101}, "percentile=101"),
-        (CalibrationMethod.Percentile, {"num_bins": 0}, "num_bins=0"),
+        (
+            CalibrationMethod.MinMax,
+            {"moving_average": True, "averaging_constant": "a"},
+            "averaging_constant='a'; give a",
+        ),
+        (CalibrationMethod.Percentile, {"percentile": "a"}, "percentile='a'; give a number from 0 to 100"),
+        (CalibrationMethod.Percentile, {"num_bins": 0}, "num_bins=0; give an integer of at least 1"),
+        (CalibrationMethod.Percentile, {"num_bins": 2.5}, "num_bins=2.5; give an integer"),
+        (CalibrationMethod.Entropy, {"num_bins": "a"}, "num_bins='a'"),
+        (CalibrationMethod.Entropy, {"num_quantized_bins": "a"}, "num_quantized_bins='a'"),
         (CalibrationMethod.Entropy, {"num_bins": 64}, "num_quantized_bins=128; give 1 to num_bins=64"),
-        (CalibrationMethod.Distribution, {"num_bins": 128}, "num_bins=128; give at least 512"),
+        (CalibrationMethod.Distribution, {"num_bins": 128}, "num_bins=128; give an integer of at least 512"),
         (CalibrationMethod.Distribution, {"scenario": "p5"}, "scenario='p5'; use 'same' or 'p3'"),
+        (CalibrationMethod.Distribution, {"scenario": [1]}, r"scenario=\[1\]; use 'same' or 'p3'"),
         ("Percentile", {}, "calibrate_method='Percentile'; use a CalibrationMethod"),
+        ([1], {}, r"calibrate_method=\[1\]; use a CalibrationMethod"),
+        (qs.RangeEstimatorParametersSet.MSE, {"config": 5}, "config=5 is not a QuantizerConfig"),
+        (
+            qs.RangeEstimatorParametersSet.MSE,
+            {"config": qs.QuantizerConfig(8, qs.QuantizationMode.SYMMETRIC)},
+            "config.mode=symmetric with symmetric=False",
+        ),
     ],
 )
 def test_parameters_are_checked(method: Any, options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -345,6 +362,14 @@ def test_parameters_are_checked(method: Any, options: dict[str, Any], message: s
         collected(ours.create_calibrator, relu_model(tmp_path / "model.onnx"), [], method, **options)
     with pytest.raises(ParameterError, match=r"method='entropy'.*'percentile' alone"):
         ours.PercentileCalibrater(tmp_path / "model.onnx", method="entropy")
+
+
+def test_options_are_a_mapping_or_none(tmp_path: Path) -> None:
+    model, path = relu_model(tmp_path / "model.onnx"), str(tmp_path / "augmented.onnx")
+    calibrator = ours.create_calibrator(model, augmented_model_path=path, extra_options=None)
+    assert (calibrator.symmetric, calibrator.per_channel) == (False, False)
+    with pytest.raises(ParameterError, match="extra_options=5 is not a mapping"):
+        ours.create_calibrator(model, augmented_model_path=path, extra_options=5)
 
 
 def test_the_interface_is_that_of_onnxruntime(tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_range_estimators_know_the_quantizer(
     [
         ({"calibration_cache_path": "cache.json"}, "calibration_cache_path='cache.json'"),
         ({"activation_type": QuantType.QFLOAT8E4M3FN}, "activation_type=.*CalibrationMethod.Distribution"),
+        ({"activation_type": [1]}, r"activation_type=\[1\]"),
         ({"calibrate_method": "MSE"}, "calibrate_method='MSE'"),
+        ({"calibrate_method": [1]}, r"calibrate_method=\[1\]"),
     ],
 )
 def test_what_range_estimators_do_not_go_with(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from quantstats.integrations.onnxruntime.nested_histogram import NestedHistogram
 from quantstats.quantizer import QuantizerConfig
 from quantstats.range_estimator import RangeEstimatorParameters
 from quantstats.statistics.bit_histogram import BitHistogram
+from quantstats.statistics.distribution_range import quantizer_config
 from quantstats.statistics.estimator import RangeEstimator
 from quantstats.statistics.non_finite import describe_non_finite
 
@@ -234,8 +236,8 @@ class MinMaxCalibrater(StreamingCalibrater[_Extrema]):
             use_external_data_format=use_external_data_format,
             per_channel=per_channel,
         )
-        if moving_average and not 0 <= averaging_constant <= 1:
-            raise ParameterError(f"averaging_constant={averaging_constant}; give a number from 0 to 1")
+        if moving_average:
+            _check_number("averaging_constant", averaging_constant, 0, 1)
         self.moving_average = moving_average
         self.averaging_constant = averaging_constant
         self.max_intermediate_outputs = max_intermediate_outputs
@@ -364,8 +366,7 @@ class HistogramCalibrater(StreamingCalibrater[_Distribution]):
             symmetric=symmetric,
             use_external_data_format=use_external_data_format,
         )
-        if num_bins < 1:
-            raise ParameterError(f"num_bins={num_bins}; give a positive number")
+        _check_count("num_bins", num_bins, 1)
         self.num_bins = num_bins
 
     def _new(self) -> _Distribution:
@@ -420,7 +421,8 @@ class EntropyCalibrater(HistogramCalibrater):
         super().__init__(
             model_path, op_types_to_calibrate, augmented_model_path, use_external_data_format, symmetric, num_bins
         )
-        if not 1 <= num_quantized_bins <= num_bins:
+        _check_count("num_quantized_bins", num_quantized_bins, 1)
+        if num_quantized_bins > num_bins:
             raise ParameterError(f"num_quantized_bins={num_quantized_bins}; give 1 to num_bins={num_bins}")
         self.num_quantized_bins = num_quantized_bins
 
@@ -459,8 +461,7 @@ class PercentileCalibrater(HistogramCalibrater):
         super().__init__(
             model_path, op_types_to_calibrate, augmented_model_path, use_external_data_format, symmetric, num_bins
         )
-        if not 0 <= percentile <= 100:
-            raise ParameterError(f"percentile={percentile}; give a number from 0 to 100")
+        _check_number("percentile", percentile, 0, 100)
         self.percentile = percentile
 
     def _data_of(self, found: _Distribution, counts: npt.NDArray[np.int64], edges: Array) -> TensorData:
@@ -500,9 +501,8 @@ class DistributionCalibrater(HistogramCalibrater):
         super().__init__(
             model_path, op_types_to_calibrate, augmented_model_path, use_external_data_format, num_bins=num_bins
         )
-        if num_bins < 512:
-            raise ParameterError(f"num_bins={num_bins}; give at least 512")
-        if scenario not in _POWERS:
+        _check_count("num_bins", num_bins, 512)
+        if scenario not in list(_POWERS):
             raise ParameterError(f"scenario={scenario!r}; use 'same' or 'p3'")
         self.scenario = scenario
 
@@ -525,6 +525,8 @@ class RangeEstimatorCalibrater(StreamingCalibrater[RangeEstimator]):
         activation.
     :param config: the quantizer that is to follow, which estimators that minimise its error need to know; None for
         8 bits, symmetric or not as `symmetric` says.
+    :raises ParameterError: `params` or `config` is of another class, or the mode of `config` is not what `symmetric`
+        says.
     """
 
     # These are ranges that a quantizer takes as it does those of MinMax.
@@ -542,7 +544,7 @@ class RangeEstimatorCalibrater(StreamingCalibrater[RangeEstimator]):
         config: QuantizerConfig | None = None,
     ) -> None:
         self._empty = RangeEstimator(params, symmetric=symmetric)
-        self._config = config
+        self._config = quantizer_config(config, num_bits=8, symmetric=symmetric)
         super().__init__(
             model_path,
             op_types_to_calibrate=op_types_to_calibrate,
@@ -570,3 +572,13 @@ class RangeEstimatorCalibrater(StreamingCalibrater[RangeEstimator]):
 def _check_method(method: str, own: str) -> None:
     if method != own:
         raise ParameterError(f"method={method!r}; this calibrator has {own!r} alone, use the class of the other method")
+
+
+def _check_number(name: str, value: Any, least: float, greatest: float) -> None:
+    if not isinstance(value, numbers.Real) or not least <= float(value) <= greatest:
+        raise ParameterError(f"{name}={value!r}; give a number from {least} to {greatest}")
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ParameterError(f"{name}={value!r}; give an integer of at least {least}")

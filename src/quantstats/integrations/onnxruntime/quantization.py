@@ -65,7 +65,7 @@ def create_calibrator(
     calibrate_method: CalibrationMethod | RangeEstimatorParameters = CalibrationMethod.MinMax,
     use_external_data_format: bool = False,
     providers: Sequence[str] | None = None,
-    extra_options: Mapping[str, Any] = {},
+    extra_options: Mapping[str, Any] | None = None,
 ) -> StreamingCalibrater[Any]:
     """A calibrator with its graph augmented and its session made.
 
@@ -74,20 +74,21 @@ def create_calibrator(
     :param providers: the execution providers of the session; None for the CPU's.
     :param extra_options: what onnxruntime's `create_calibrator` takes from them, by the same names; for a range
         estimator ``symmetric`` and ``config``, a `QuantizerConfig`.
-    :raises ParameterError: `calibrate_method` is no method that is known.
+    :raises ParameterError: `calibrate_method` is no method that is known, or an option has a value that cannot be used.
     """
     if isinstance(calibrate_method, RangeEstimatorParameters):
         kind: type[StreamingCalibrater[Any]] = RangeEstimatorCalibrater
         defaults: dict[str, Any] = {"symmetric": False, "config": None}
         fixed: dict[str, Any] = {"params": calibrate_method}
-    elif calibrate_method in _CALIBRATORS:
+    elif isinstance(calibrate_method, CalibrationMethod) and calibrate_method in _CALIBRATORS:
         (kind, defaults), fixed = _CALIBRATORS[calibrate_method], {}
     else:
         raise ParameterError(
             f"calibrate_method={calibrate_method!r}; use a CalibrationMethod of onnxruntime or the parameters of a "
             "range estimator, such as quantstats.RangeEstimatorParametersSet.MSE"
         )
-    options = {name: extra_options.get(name, default) for name, default in defaults.items()}
+    given = _options(extra_options)
+    options = {name: given.get(name, default) for name, default in defaults.items()}
     calibrator = kind(
         model,
         op_types_to_calibrate,
@@ -101,6 +102,12 @@ def create_calibrator(
         calibrator.execution_providers = providers
     calibrator.create_inference_session()
     return calibrator
+
+
+def _options(extra_options: Any) -> Mapping[str, Any]:
+    if not isinstance(extra_options or {}, Mapping):
+        raise ParameterError(f"extra_options={extra_options!r} is not a mapping of options by name; give one, or None")
+    return extra_options or {}
 
 
 # The signature is that of the release that is installed; name and documentation are our own.
@@ -146,12 +153,12 @@ def _creator_for_quantizer(arguments: Mapping[str, Any]) -> Callable[..., Any]:
             "estimator, which onnxruntime's cache cannot name; leave it out, or use a CalibrationMethod"
         )
     activation_type = arguments["activation_type"]
-    if activation_type not in _NUM_BITS:
+    if activation_type not in list(_NUM_BITS):
         raise ParameterError(
             f"activation_type={activation_type} with the parameters of a range estimator, which is for integers; use "
             "CalibrationMethod.Distribution"
         )
-    symmetric = bool((arguments["extra_options"] or {}).get("ActivationSymmetric", False))
+    symmetric = bool(_options(arguments["extra_options"]).get("ActivationSymmetric", False))
     config = QuantizerConfig(
         _NUM_BITS[activation_type],
         QuantizationMode.SYMMETRIC if symmetric else QuantizationMode.ASYMMETRIC,
