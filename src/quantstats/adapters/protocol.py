@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -135,6 +136,24 @@ class ReducingAdapter(Protocol):
 
 
 @runtime_checkable
+class ConcurrentAdapter(Protocol):
+    """What an adapter may offer besides: runs of several samples at a time, from different threads.
+
+    The driver uses it to calibrate with small samples, and runs one after the other where an adapter does not have it.
+    """
+
+    def concurrently(self, runs: int) -> AbstractContextManager[int]:
+        """Return a context within which ``run`` and ``run_reduced`` may be called from several threads at a time.
+
+        It gives how many calls make the best of the threads of the framework, from 1 to `runs`; one more is no error.
+        What a call returns stays the caller's when the next one begins.
+
+        :param runs: How many calls are wanted at a time.
+        """
+        ...
+
+
+@runtime_checkable
 class SavingAdapter(Protocol):
     """What an adapter may offer besides: writing its models to files.
 
@@ -152,4 +171,13 @@ class SavingAdapter(Protocol):
         ...
 
 
-__all__ = ["Array", "Extrema", "ModelAdapter", "ReducingAdapter", "Runnable", "Sample", "SavingAdapter"]
+__all__ = [
+    "Array",
+    "ConcurrentAdapter",
+    "Extrema",
+    "ModelAdapter",
+    "ReducingAdapter",
+    "Runnable",
+    "Sample",
+    "SavingAdapter",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from types import MappingProxyType
 from typing import Any
 
@@ -12,10 +13,14 @@ from quantstats.parameters import QuantizationMode
 from quantstats.ptq.bias_correction.means import InputMean
 from quantstats.ptq.graph import QuantizationGraph
 from quantstats.ptq.non_finite import refusal
+from quantstats.ptq.overlap import run_ahead
 from quantstats.ptq.plan import ActivationQuantizer, QuantizationPlan
 from quantstats.ptq.progress import Progress, silent
 from quantstats.range_estimator import RangeEstimatorParameters, resolve
 from quantstats.statistics import RangeEstimator
+
+# What a run gives: whole tensors, and the extrema of others.
+_Found = tuple[Mapping[str, Array], Mapping[str, Extrema]]
 
 
 def observe(
@@ -65,28 +70,32 @@ def observe(
     watched = sorted({*observed, *means}, key=_positions(graph).__getitem__)
     taps = tuple(tensor for tensor in watched if tensor not in reduced)
     progress(0, total, len(observed))
-    for index, sample in enumerate(samples):
-        values, extrema = _run(adapter, reducing, sample, taps, reduced)
-        suspect = [tensor for tensor, found in extrema.items() if not found.finite]
-        if suspect:
-            # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
-            values = {**values, **adapter.run(sample, suspect)}
-        for tensor, value in values.items():
-            if tensor in observed and tensor not in estimators:
-                estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
-        try:
-            for tensor in watched:
-                if tensor not in values:
-                    estimators[tensor].update_extrema(extrema[tensor].minimum, extrema[tensor].maximum)
-                elif tensor in observed:
-                    estimators[tensor].update(values[tensor])
-                if tensor in means:
-                    means[tensor].update(values[tensor])
-        except NonFiniteError as error:
-            raise NonFiniteError(refusal(graph, tensor, values[tensor], index)) from error
-        except QuantizationError as error:
-            raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
-        progress(index + 1, total, len(observed))
+
+    def run(sample: Sample) -> _Found:
+        return _run(adapter, reducing, sample, taps, reduced)
+
+    with closing(run_ahead(adapter, run, samples, size_of=_bytes_of)) as runs:
+        for index, (sample, (values, extrema)) in enumerate(runs):
+            suspect = [tensor for tensor, found in extrema.items() if not found.finite]
+            if suspect:
+                # The tensor itself tells what is wrong, or that only the check of the framework overflowed.
+                values = {**values, **adapter.run(sample, suspect)}
+            for tensor, value in values.items():
+                if tensor in observed and tensor not in estimators:
+                    estimators[tensor] = _estimator(observed[tensor], value.ndim, params, batchwise)
+            try:
+                for tensor in watched:
+                    if tensor not in values:
+                        estimators[tensor].update_extrema(extrema[tensor].minimum, extrema[tensor].maximum)
+                    elif tensor in observed:
+                        estimators[tensor].update(values[tensor])
+                    if tensor in means:
+                        means[tensor].update(values[tensor])
+            except NonFiniteError as error:
+                raise NonFiniteError(refusal(graph, tensor, values[tensor], index)) from error
+            except QuantizationError as error:
+                raise type(error)(f"tensor {tensor!r} in sample {index}: {error}") from error
+            progress(index + 1, total, len(observed))
     return estimators
 
 
@@ -119,7 +128,7 @@ def _run(
     sample: Sample,
     taps: tuple[str, ...],
     reduced: Mapping[str, tuple[int, ...] | None],
-) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
+) -> _Found:
     """One run; whole tensors for all if the framework cannot reduce one of them, as where it is empty."""
     if reducing is not None and reduced:
         try:
@@ -127,6 +136,10 @@ def _run(
         except ModelError:
             pass  # If it was the model itself that failed, the next line tells.
     return adapter.run(sample, (*taps, *reduced)), {}
+
+
+def _bytes_of(found: _Found) -> int:
+    return sum(value.nbytes for value in found[0].values())
 
 
 def _estimator(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from quantstats._validation import check_bool, check_count
+from quantstats.adapters.onnx import runtime
 from quantstats.adapters.onnx.cleanup import EXTERNAL_DATA_THRESHOLD, clean_model
 from quantstats.adapters.onnx.emission import emit_model
 from quantstats.adapters.onnx.graph import build_graph
@@ -96,6 +98,21 @@ class OnnxAdapter:
     ) -> tuple[Mapping[str, Array], Mapping[str, Extrema]]:
         """Run with reductions added to the graph; see :meth:`TappedRunner.run_reduced`."""
         return self._runner.run_reduced(sample, taps, reductions)
+
+    @contextmanager
+    def concurrently(self, runs: int) -> Iterator[int]:
+        """Share the threads among several runs; see :class:`~quantstats.adapters.protocol.ConcurrentAdapter`."""
+        threads = runtime.thread_count(self._num_threads)
+        runs = min(runs, threads)
+        if runs < 2:
+            yield 1
+            return
+        alone = self._runner
+        self._runner = TappedRunner(self._clean, num_threads=threads // runs)
+        try:
+            yield runs
+        finally:
+            self._runner = alone
 
     def emit(self, plan: QuantizationPlan) -> onnx.ModelProto | ir.Model:
         """Return the quantized model: an ``onnx_ir.Model`` for one, else an ``onnx.ModelProto``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,6 +49,8 @@ class TappedRunner:
         )
         self._names = UniqueNames([*tensor_names(graph), *node_names(graph)])
         self._reduced_names: dict[str, tuple[str, ...]] = {}
+        # Several threads may run the model at a time. What is made once is made by one of them.
+        self._making = threading.Lock()
         self._sessions: OrderedDict[tuple[frozenset[str], _Reductions], Session] = OrderedDict()
 
     def run(self, sample: Sample, taps: Sequence[str]) -> dict[str, Array]:
@@ -90,8 +93,9 @@ class TappedRunner:
         extrema: dict[str, Extrema] = {}
         if computed or reductions:
             feeds = {name: sample[name] for name in self._inputs}
-            outputs = {tensor: self._names_of_reduced(tensor) for tensor in reductions}
-            session = self._session(frozenset(computed), tuple(reductions.items()))
+            with self._making:
+                outputs = {tensor: self._names_of_reduced(tensor) for tensor in reductions}
+                session = self._session(frozenset(computed), tuple(reductions.items()))
             values = session.run([*computed, *(name for names in outputs.values() for name in names)], feeds)
             found.update((tap, values[tap]) for tap in computed)
             for tensor, names in outputs.items():

@@ -178,6 +178,18 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 500 else text[:497] + "..."
 
 
+def thread_count(num_threads: int | None) -> int:
+    """How many threads a session has inside an operation, for an argument ``num_threads`` of :class:`Session`.
+
+    What onnxruntime chooses is the number of physical cores, which no interface tells; the number of CPUs stands for it
+    here.
+    """
+    threads = _threads_from_environment() if num_threads is None else num_threads
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _threads_from_environment() -> int:
     text = os.environ.get("QUANTSTATS_NUM_THREADS", "")
     return int(text) if text.isdecimal() else 0
