@@ -4,6 +4,7 @@
 #include "capi/functions.h"
 #include "capi/tensor.h"
 #include "dispatch/dispatch.h"
+#include "layout/scales.h"
 #include "parallel/scratch.h"
 #include "parallel/spread.h"
 
@@ -112,11 +113,7 @@ int run(RoundKernel kernel, const quantstats_tensor& in, const quantstats_tensor
     for (int64_t i = 0; i < channels; ++i) zero[i] = 0;
     arguments->zero_point = zero;
   }
-  arguments->true_divide = false;
-  for (int64_t i = 0; i < channels; ++i) {
-    const float scale = given.scale[i];
-    arguments->true_divide = arguments->true_divide || scale < kLeastFastScale || scale > kGreatestFastScale;
-  }
+  arguments->true_divide = needs_division(given.scale, static_cast<size_t>(channels), arguments->qmin, arguments->qmax);
   spread.run(kernel, *arguments, memory);
   return QUANTSTATS_OK;
 }

@@ -98,12 +98,12 @@ struct RoundArguments {
   int32_t qmax;
   DType dtype;       // of the input of quantize_linear and fake_quantize
   QType qtype;       // of the levels: output of quantize_linear, input of dequantize_linear
-  bool true_divide;  // a scale lies outside [kLeastFastScale, kGreatestFastScale]
+  bool true_divide;  // needs_division() of layout/scales.h
 };
 
-// Between these, a quotient that matters for a level is found by multiplication: see round.inl.h.
+// Between these, a quotient that matters for a level can be found by multiplication: see round.inl.h.
 constexpr float kLeastFastScale = 0x1p-78f;
-constexpr float kGreatestFastScale = 0x1p100f;
+constexpr float kGreatestFastScale = 0x1p76f;
 
 // Scratch memory of every kernel of the round family; 64-byte aligned.
 constexpr size_t kRoundScratchBytes = 160 * 1024;

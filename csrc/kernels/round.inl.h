@@ -4,22 +4,29 @@
 // zero point, infinities saturate. float64 input is rounded to float32 first; 16-bit floats are widened, which is
 // exact. value = (level - zero_point) * scale: the float32 product. A zero is +0.0.
 //
-// The quotient without dividing. Let lo = qmin - zero_point, hi = qmax - zero_point; both are integers below 2^17 in
-// magnitude.
-//  1. x is clamped to [lo * scale, hi * scale], the products rounded. That is saturation: their quotients lie within
-//  2^-6 of lo and hi,
-//     so they round to just these, and rounding is monotonic. No intermediate value can overflow after this.
-//  2. r = 1 / scale, correctly rounded; q0 = x * r. Its error is below 1.5 units in the last place of x / scale.
-//  3. q1 = q0 + (x - q0 * scale) * r, either step one fma: a float next to the exact quotient, above or below (a
-//  faithful quotient).
-//  4. The same once more. By Markstein's theorem (Handbook of Floating-Point Arithmetic, division with an fma), a
-//  faithful quotient, an
-//     exact remainder and a correctly rounded reciprocal give the correctly rounded quotient.
-// The theorem wants remainders free of underflow. Where |x / scale| >= 1/4 they are multiples of 2^-48 * scale, which
-// is a normal number for scale >= kLeastFastScale; below 1/4 every step stays below 1/2, and the level is the zero
-// point whatever the bits. So denormals may be flushed meanwhile: they are slow to compute with. The same bound lets a
-// division flush them, which is what an instruction set without fma does. For scales out of the range the quotient is
-// divided, denormals kept.
+// The quotient without dividing. Let r = 1 / scale, rounded, and d = 1 / scale - r, rounded: the reciprocal to 48 bits.
+//
+// q = x * r + x * d: the second product rounded, then one fma. Before the fma rounds, it differs from x / scale by less
+// than 3 * 2^-48 of it: d is at most 2^-24 of r, and three errors of at most 2^-24 go with it, two of d, one of x * d.
+//
+// Only borders between levels matter: ties t, odd multiples of 1/2. Whether the float quotient lies above, on or below
+// t depends on the side of the midpoints m between t and the floats beside it on which x / scale lies, and q lies alike
+// unless x / scale is too close to m. Let X, S and M be the significands of x, scale and m, of 24, 24 and 25 bits. Then
+// x / scale and m differ by n / S, where n = |X * 2^24 - M * S|, in units of 2^-24 if X >= S, and n = |X * 2^25 - M *
+// S| in units of 2^-25 if X < S. In these units the error is below 3 / S and 6 / S, so n >= 6 is enough.
+//
+// M is k * 2^j +- 1 with k odd, of 25 - j bits. So n is S or -S modulo 2^j: at least 6 if S is as far from all
+// multiples of 2^j, and at least 2^j if S is a multiple, since n is not zero (M is odd, and S below 2^24). The ties
+// that matter lie below D = qmax - qmin, hence k < 2 * D. The few scales for which S comes too close, 1 in 6,500 for
+// 8-bit levels, are divided by: see layout/scales.h.
+//
+// No step underflows where |x / scale| >= 1/4, for scales between kLeastFastScale and kGreatestFastScale; below 1/4 q
+// stays below 1/2, and the level is the zero point whatever the bits. So denormals may be flushed meanwhile: they are
+// slow to compute with. The same bound lets a division flush them, which is what an instruction set without fma does.
+// For scales out of the range the quotient is divided, denormals kept.
+//
+// Saturation is left to integers. NaN, infinities and what overflows on the way convert to INT32_MIN; vectors with one
+// of these are done again, their values tamed to 2^18 steps, which is beyond all levels.
 #pragma once
 
 #include "kernels/iterate.inl.h"
@@ -27,39 +34,58 @@
 namespace {
 
 constexpr int kTableSize = 1024;                    // channels of a tile when they change along a run
+constexpr int64_t kTameRun = 1024;                  // elements that are tamed once one of them has to be
+constexpr int64_t kAheadBytes = 16 * 1024;          // of input, between what is read and what is prefetched
 constexpr int64_t kStreamBytes = 32 * 1024 * 1024;  // of output: more does not stay in cache, so the stores pass by it
 
 struct ChannelParameters {
   float scale;
   float inverse;
-  float low;  // what x (or the quotient, if it is divided) is clamped to
-  float high;
+  float rest;  // 1 / scale - inverse
   int32_t zero_point;
 };
 
-template <bool divide>
 ChannelParameters channel_parameters(const RoundArguments& a, int64_t channel) {
   const float scale = a.scale[channel];
-  const int32_t zero_point = a.zero_point[channel];
-  const float unit = divide ? 1.0f : scale;
-  return {scale, 1.0f / scale, static_cast<float>(a.qmin - zero_point) * unit,
-          static_cast<float>(a.qmax - zero_point) * unit, zero_point};
+  const float inverse = 1.0f / scale;
+  // The product of two floats is exact as double, and so is the difference.
+  const double error = 1.0 - static_cast<double>(inverse) * static_cast<double>(scale);
+  const float rest = static_cast<float>(error * static_cast<double>(inverse));
+  return {scale, inverse, rest, a.zero_point[channel]};
 }
 
 struct VectorParameters {
   vf32 scale;
   vf32 inverse;
-  vf32 low;
-  vf32 high;
+  vf32 rest;
   vi32 zero_point;
+  vi32 low;  // in steps from the zero point
+  vi32 high;
+};
+
+struct LevelRange {
+  int32_t low;
+  int32_t high;
 };
 
 // The same parameters for a whole run.
 struct OneChannel {
+  LevelRange levels;
   VectorParameters vectors;
-  explicit OneChannel(const ChannelParameters& c)
-      : vectors{set1(c.scale), set1(c.inverse), set1(c.low), set1(c.high), set1(c.zero_point)} {}
+  Packed16 packed_zero_points;
+  OneChannel(const ChannelParameters& c, LevelRange range)
+      : levels(range),
+        vectors{set1(c.scale),
+                set1(c.inverse),
+                set1(c.rest),
+                set1(c.zero_point),
+                set1(range.low - c.zero_point),
+                set1(range.high - c.zero_point)} {
+    const vi32 zero_points[4] = {vectors.zero_point, vectors.zero_point, vectors.zero_point, vectors.zero_point};
+    packed_zero_points = pack16(zero_points);
+  }
   const VectorParameters& at(int64_t) const { return vectors; }
+  const Packed16& zero_points(int64_t) const { return packed_zero_points; }
   const OneChannel& from(int64_t) const { return *this; }
 };
 
@@ -68,28 +94,38 @@ struct ChannelTable {
   static constexpr int padded = kTableSize + kBlockPad;
   float scale[padded];
   float inverse[padded];
-  float low[padded];
-  float high[padded];
+  float rest[padded];
   int32_t zero_point[padded];
 
   void set(int64_t i, const ChannelParameters& c) {
     scale[i] = c.scale;
     inverse[i] = c.inverse;
-    low[i] = c.low;
-    high[i] = c.high;
+    rest[i] = c.rest;
     zero_point[i] = c.zero_point;
   }
 };
 
 struct ManyChannels {
+  LevelRange levels;
   const ChannelTable* table;
   int64_t first;
   VectorParameters at(int64_t i) const {
     const int64_t k = first + i;
-    return {load(table->scale + k), load(table->inverse + k), load(table->low + k), load(table->high + k),
-            load(table->zero_point + k)};
+    const vi32 zero_point = load(table->zero_point + k);
+    return {load(table->scale + k),
+            load(table->inverse + k),
+            load(table->rest + k),
+            zero_point,
+            sub(set1(levels.low), zero_point),
+            sub(set1(levels.high), zero_point)};
   }
-  ManyChannels from(int64_t i) const { return {table, first + i}; }
+  // Of four vectors.
+  Packed16 zero_points(int64_t i) const {
+    vi32 zero_points[4];
+    for (int j = 0; j < 4; ++j) zero_points[j] = load(table->zero_point + first + i + j * kLanes);
+    return pack16(zero_points);
+  }
+  ManyChannels from(int64_t i) const { return {levels, table, first + i}; }
 };
 
 template <class E>
@@ -107,59 +143,45 @@ QS_INLINE vf32 load_float_partial(const double* p, int n) {
   return narrow(load_partial(p, n, zero), n > kLanes64 ? load_partial(p + kLanes64, n - kLanes64, zero) : zero);
 }
 
-// Steps from the zero point: the clamped quotient, rounded.
 template <bool divide>
-QS_INLINE vi32 steps(vf32 x, const VectorParameters& p) {
-  const mf32 number = eq(x, x);
-  if constexpr (divide) return to_i32(keep(number, min(max(div(x, p.scale), p.low), p.high)));
-  x = keep(number, min(max(x, p.low), p.high));
-  vf32 q = mul(x, p.inverse);
-  q = fma(fnma(q, p.scale, x), p.inverse, q);
-  q = fma(fnma(q, p.scale, x), p.inverse, q);
-  return to_i32(q);
+QS_INLINE vf32 quotient(vf32 x, const VectorParameters& p) {
+  if constexpr (divide) return div(x, p.scale);
+  return fma(x, p.inverse, mul(x, p.rest));
 }
 
-// What a kernel does to a vector: In and Out are the elements in memory.
-template <bool divide, class E, class Q>
-struct Quantize {
-  static constexpr bool divides = divide;
-  using In = E;
-  using Out = Q;
-  using Result = vi32;
-  static QS_INLINE vf32 read(const In* p) { return load_float(p); }
-  static QS_INLINE vf32 read_partial(const In* p, int n) { return load_float_partial(p, n); }
-  static QS_INLINE vi32 map(vf32 x, const VectorParameters& p) { return add(steps<divide>(x, p), p.zero_point); }
-};
+// x between -limit and limit; 0 for NaN.
+QS_INLINE vf32 tamed(vf32 x, vf32 limit) { return keep(eq(x, x), min(max(x, sub(set1(0.0f), limit)), limit)); }
 
-template <bool divide, class E>
-struct FakeQuantize {
-  static constexpr bool divides = divide;
-  using In = E;
-  using Out = float;
-  using Result = vf32;
-  static QS_INLINE vf32 read(const In* p) { return load_float(p); }
-  static QS_INLINE vf32 read_partial(const In* p, int n) { return load_float_partial(p, n); }
-  static QS_INLINE vf32 map(vf32 x, const VectorParameters& p) { return mul(to_f32(steps<divide>(x, p)), p.scale); }
-};
+// The rounded quotient in steps from the zero point, for any x: what is beyond 2^18 is there.
+template <bool divide>
+QS_INLINE vi32 tame_steps(vf32 x, const VectorParameters& p) {
+  const vf32 limit = set1(0x1p18f);
+  if constexpr (divide) return to_i32(tamed(quotient<divide>(x, p), limit));
+  return to_i32(quotient<divide>(tamed(x, mul(limit, p.scale)), p));
+}
 
-template <class Q>
-struct Dequantize {
-  static constexpr bool divides = false;
-  using In = Q;
-  using Out = float;
-  using Result = vf32;
-  static QS_INLINE vi32 read(const In* p) { return load(p); }
-  static QS_INLINE vi32 read_partial(const In* p, int n) { return load_partial(p, n, set1(0)); }
-  static QS_INLINE vf32 map(vi32 q, const VectorParameters& p) { return mul(to_f32(sub(q, p.zero_point)), p.scale); }
-};
+// Those of four vectors; unless they are tame, with INT32_MIN for what has to be tamed.
+template <bool divide, bool tame, class In, class Parameters>
+QS_INLINE void four_steps(const In* in, int64_t i, const Parameters& p, vi32 (&steps)[4]) {
+  for (int j = 0; j < 4; ++j) {
+    const vf32 x = whole(load_float(in + i + j * kLanes));
+    const VectorParameters& at = p.at(i + j * kLanes);
+    steps[j] = tame ? tame_steps<divide>(x, at) : to_i32(quotient<divide>(x, at));
+  }
+}
+QS_INLINE bool any_lowest(const vi32 (&x)[4]) {
+  return any(eq(min(min(x[0], x[1]), min(x[2], x[3])), set1(INT32_MIN)));
+}
+QS_INLINE vi32 clamped(vi32 steps, const VectorParameters& p) { return min(max(steps, p.low), p.high); }
 
 template <bool streaming>
 QS_INLINE void put(float* p, const vf32 (&x)[4]) {
   for (int j = 0; j < 4; ++j) streaming ? stream(p + j * kLanes, x[j]) : store(p + j * kLanes, x[j]);
 }
-template <bool streaming, class Q>
-QS_INLINE void put(Q* p, const vi32 (&x)[4]) {
-  streaming ? stream_saturated(p, x) : store_saturated(p, x);
+QS_INLINE void put(float* p, vf32 x) { store(p, x); }
+template <class Q>
+QS_INLINE void put(Q* p, vi32 x) {
+  store_saturated(p, x);
 }
 QS_INLINE void put_partial(float* p, vf32 x, int n) { store_partial(p, x, n); }
 template <class Q>
@@ -167,26 +189,124 @@ QS_INLINE void put_partial(Q* p, vi32 x, int n) {
   store_saturated_partial(p, x, n);
 }
 
+// What a kernel does: In and Out are the elements in memory. map() takes one vector, four() the four vectors at element
+// i of a run; unless it is tame, it returns false and has stored nothing if one of the values has to be tamed.
+template <bool divide, class E, class Q>
+struct Quantize {
+  using In = E;
+  using Out = Q;
+  static QS_INLINE vf32 read(const In* p) { return load_float(p); }
+  static QS_INLINE vf32 read_partial(const In* p, int n) { return load_float_partial(p, n); }
+  static QS_INLINE vi32 map(vf32 x, const VectorParameters& p) {
+    return add(clamped(tame_steps<divide>(x, p), p), p.zero_point);
+  }
+  template <bool tame, bool streaming, class Parameters>
+  static QS_INLINE bool four(const In* in, Out* out, int64_t i, const Parameters& p) {
+    vi32 steps[4];
+    four_steps<divide, tame>(in, i, p, steps);
+    if constexpr (sizeof(Out) == 1) {
+      const Packed16 packed = pack16(steps);
+      if (!tame && any_lowest(packed)) return false;
+      const Packed16 levels = add_saturated(packed, p.zero_points(i));
+      streaming ? stream_clamped(out + i, levels, p.levels.low, p.levels.high)
+                : store_clamped(out + i, levels, p.levels.low, p.levels.high);
+    } else {
+      if (!tame && any_lowest(steps)) return false;
+      for (int j = 0; j < 4; ++j) {
+        const VectorParameters& at = p.at(i + j * kLanes);
+        steps[j] = add(clamped(steps[j], at), at.zero_point);
+      }
+      streaming ? stream_saturated(out + i, steps) : store_saturated(out + i, steps);
+    }
+    return true;
+  }
+};
+
+template <bool divide, class E>
+struct FakeQuantize {
+  using In = E;
+  using Out = float;
+  static QS_INLINE vf32 read(const In* p) { return load_float(p); }
+  static QS_INLINE vf32 read_partial(const In* p, int n) { return load_float_partial(p, n); }
+  static QS_INLINE vf32 value(vi32 steps, const VectorParameters& p) { return mul(to_f32(clamped(steps, p)), p.scale); }
+  static QS_INLINE vf32 map(vf32 x, const VectorParameters& p) { return value(tame_steps<divide>(x, p), p); }
+  template <bool tame, bool streaming, class Parameters>
+  static QS_INLINE bool four(const In* in, Out* out, int64_t i, const Parameters& p) {
+    vi32 steps[4];
+    four_steps<divide, tame>(in, i, p, steps);
+    if (!tame && any_lowest(steps)) return false;
+    vf32 values[4];
+    for (int j = 0; j < 4; ++j) values[j] = value(steps[j], p.at(i + j * kLanes));
+    put<streaming>(out + i, values);
+    return true;
+  }
+};
+
+template <class Q>
+struct Dequantize {
+  using In = Q;
+  using Out = float;
+  static QS_INLINE vi32 read(const In* p) { return load(p); }
+  static QS_INLINE vi32 read_partial(const In* p, int n) { return load_partial(p, n, set1(0)); }
+  static QS_INLINE vf32 map(vi32 q, const VectorParameters& p) { return mul(to_f32(sub(q, p.zero_point)), p.scale); }
+  template <bool tame, bool streaming, class Parameters>
+  static QS_INLINE bool four(const In* in, Out* out, int64_t i, const Parameters& p) {
+    vf32 values[4];
+    for (int j = 0; j < 4; ++j) values[j] = map(read(in + i + j * kLanes), p.at(i + j * kLanes));
+    put<streaming>(out + i, values);
+    return true;
+  }
+};
+
+// Elements [i, end) of a run, vector by vector.
 template <class Kernel, class Parameters>
-QS_INLINE void map_ends(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t end,
-                        const Parameters& p) {
-  for (; i < end; i += kLanes) {
-    const int n = end - i < kLanes ? static_cast<int>(end - i) : kLanes;
-    put_partial(out + i, Kernel::map(Kernel::read_partial(in + i, n), p.at(i)), n);
+__attribute__((noinline)) void map_vectors(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i,
+                                           int64_t end, const Parameters& p) {
+  for (; i + kLanes <= end; i += kLanes) put(out + i, Kernel::map(Kernel::read(in + i), p.at(i)));
+  if (i == end) return;
+  const int n = static_cast<int>(end - i);
+  put_partial(out + i, Kernel::map(Kernel::read_partial(in + i, n), p.at(i)), n);
+}
+
+// Four vectors of what will be read some time later. Where more is written than read, waiting for reads is not what
+// costs.
+template <class Kernel>
+QS_INLINE void prefetch_four(const char* later) {
+  if constexpr (sizeof(typename Kernel::In) > sizeof(typename Kernel::Out)) {
+    constexpr int64_t line = 64, bytes = 4 * kLanes * sizeof(typename Kernel::In);
+    for (int64_t k = 0; k < bytes; k += line) prefetch(later + k);
   }
 }
 
-// Elements [i, n - (n - i) mod 4 vectors) of a run; returns the end.
+// Elements [i, end) of a run, a multiple of four vectors, of any values.
+template <class Kernel, class Parameters>
+__attribute__((noinline)) void map_tame_fours(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i,
+                                              int64_t end, const Parameters& shared, int64_t ahead) {
+  const Parameters p = shared;
+  for (; i < end; i += 4 * kLanes) {
+    prefetch_four<Kernel>(reinterpret_cast<const char*>(in + i) + ahead);
+    Kernel::template four<true, false>(in, out, i, p);
+  }
+}
+
+// Elements [i, n - (n - i) mod 4 vectors) of a run; returns the end. `ahead` is how many bytes behind an element lies
+// what will be read some time later.
 template <class Kernel, bool streaming, class Parameters>
-QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t n,
-                           const Parameters& shared) {
+QS_INLINE int64_t map_fours(const typename Kernel::In* in, typename Kernel::Out* out, int64_t i, int64_t n,
+                            const Parameters& shared, int64_t ahead) {
+  constexpr int64_t four = 4 * kLanes;
   const Parameters p = shared;  // a copy that no store to `out` can change, so it stays in registers
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    typename Kernel::Result result[4];
-    for (int j = 0; j < 4; ++j) {
-      result[j] = Kernel::map(Kernel::read(in + i + j * kLanes), p.at(i + j * kLanes));
+  while (i + four <= n) {
+    prefetch_four<Kernel>(reinterpret_cast<const char*>(in + i) + ahead);
+    if (Kernel::template four<false, streaming>(in, out, i, p)) {
+      i += four;
+    } else {
+      // Such values seldom come alone, and branches that go either way cost more than taming.
+      const int64_t left = (n - i) / four * four;
+      const int64_t end = i + (left < kTameRun ? left : kTameRun);
+      map_tame_fours<Kernel>(in, out, i, end, shared, ahead);
+      i = end;
     }
-    put<streaming>(out + i, result);
   }
   return i;
 }
@@ -194,7 +314,7 @@ QS_INLINE int64_t map_body(const typename Kernel::In* in, typename Kernel::Out* 
 // A run of contiguous elements.
 template <class Kernel, class Parameters>
 __attribute__((noinline)) void map_run(const typename Kernel::In* in, typename Kernel::Out* out, int64_t n,
-                                       const Parameters& p, bool streaming) {
+                                       const Parameters& p, bool streaming, int64_t ahead) {
   using Out = typename Kernel::Out;
   constexpr uintptr_t line = 64;
   const uintptr_t address = reinterpret_cast<uintptr_t>(out);
@@ -202,13 +322,13 @@ __attribute__((noinline)) void map_run(const typename Kernel::In* in, typename K
   if (streaming && address % sizeof(Out) == 0) {
     const int64_t to_line = static_cast<int64_t>((line - address % line) % line / sizeof(Out));
     i = to_line < n ? to_line : n;
-    map_ends<Kernel>(in, out, 0, i, p);
-    i = map_body<Kernel, true>(in, out, i, n, p);
+    map_vectors<Kernel>(in, out, 0, i, p);
+    i = map_fours<Kernel, true>(in, out, i, n, p, ahead);
     stream_fence();
   } else {
-    i = map_body<Kernel, false>(in, out, 0, n, p);
+    i = map_fours<Kernel, false>(in, out, 0, n, p, ahead);
   }
-  map_ends<Kernel>(in, out, i, n, p);
+  map_vectors<Kernel>(in, out, i, n, p);
 }
 
 template <class E>
@@ -259,6 +379,7 @@ class RoundWalk {
   RoundWalk(const ElementwisePlan& plan, const RoundArguments& arguments, void* scratch)
       : plan_(plan),
         arguments_(arguments),
+        levels_{arguments.qmin, arguments.qmax},
         scratch_(static_cast<RoundScratch<Kernel>*>(scratch)),
         streaming_(plan.size * static_cast<int64_t>(sizeof(Out)) > kStreamBytes && plan.in != plan.out) {
     static_assert(sizeof(RoundScratch<Kernel>) <= kRoundScratchBytes, "raise kRoundScratchBytes");
@@ -278,14 +399,15 @@ class RoundWalk {
         plan_.n_axes ? plan_.axes[0]
                      : ElementwiseAxis{1, static_cast<int64_t>(sizeof(In)), static_cast<int64_t>(sizeof(Out)), 0};
     ElementwiseOdometer outer(plan_.axes + 1, plan_.n_axes ? plan_.n_axes - 1 : 0);
+    const int64_t ahead = bytes_ahead(inner, inner.size, plan_.n_axes > 1 ? &plan_.axes[1] : nullptr);
     int64_t channel = plan_.channel;
-    OneChannel parameters(channel_parameters<Kernel::divides>(arguments_, channel));
+    OneChannel parameters(channel_parameters(arguments_, channel), levels_);
     do {
       if (plan_.channel + outer.channel != channel) {
         channel = plan_.channel + outer.channel;
-        parameters = OneChannel(channel_parameters<Kernel::divides>(arguments_, channel));
+        parameters = OneChannel(channel_parameters(arguments_, channel), levels_);
       }
-      run(plan_.in + outer.in, plan_.out + outer.out, inner, inner.size, parameters);
+      run(plan_.in + outer.in, plan_.out + outer.out, inner, inner.size, parameters, ahead);
     } while (outer.next());
   }
 
@@ -305,29 +427,41 @@ class RoundWalk {
     for (int64_t begin = 0; begin < inner.size; begin += kTableSize) {
       const int64_t n = inner.size - begin < kTableSize ? inner.size - begin : kTableSize;
       for (int64_t i = 0; i < n; ++i) {
-        const ChannelParameters c =
-            channel_parameters<Kernel::divides>(arguments_, plan_.channel + (begin + i) * inner.channel);
+        const ChannelParameters c = channel_parameters(arguments_, plan_.channel + (begin + i) * inner.channel);
         for (int64_t k = 0; k < fold; ++k) scratch_->table.set(k * n + i, c);
       }
+      const int64_t ahead = bytes_ahead(inner, fold * n, plan_.n_axes > 1 ? &plan_.axes[1] : nullptr);
       ElementwiseOdometer outer(axes + 1, plan_.n_axes - 1);
       do {
         const char* in = plan_.in + outer.in + begin * inner.in;
         char* out = plan_.out + outer.out + begin * inner.out;
         for (int64_t row = 0; row < rows; row += fold) {
           const int64_t length = (rows - row < fold ? rows - row : fold) * n;
-          run(in + row * n * inner.in, out + row * n * inner.out, inner, length, ManyChannels{&scratch_->table, 0});
+          run(in + row * n * inner.in, out + row * n * inner.out, inner, length,
+              ManyChannels{levels_, &scratch_->table, 0}, ahead);
         }
       } while (outer.next());
     }
   }
 
+  // How many bytes behind an element of a run of n lies what is read about kAheadBytes later, if that is not always
+  // memory that no run reads. The runs follow one another along `outer`.
+  static int64_t bytes_ahead(const ElementwiseAxis& inner, int64_t n, const ElementwiseAxis* outer) {
+    const int64_t bytes = n * inner.in;
+    if (outer == nullptr || outer->in == inner.in * inner.size) return kAheadBytes;
+    if (bytes <= 0 || bytes > kAheadBytes) return 0;
+    const int64_t runs = (kAheadBytes + bytes - 1) / bytes;
+    return 4 * runs <= outer->size ? runs * outer->in : 0;
+  }
+
   // Elements along `axis`; what is not contiguous goes through scratch, block by block.
   template <class Parameters>
-  void run(const char* in, char* out, const ElementwiseAxis& axis, int64_t n, const Parameters& parameters) const {
+  void run(const char* in, char* out, const ElementwiseAxis& axis, int64_t n, const Parameters& parameters,
+           int64_t ahead) const {
     const bool in_place = axis.in == static_cast<int64_t>(sizeof(In));
     const bool out_place = axis.out == static_cast<int64_t>(sizeof(Out));
     if (in_place && out_place) {
-      map_run<Kernel>(reinterpret_cast<const In*>(in), reinterpret_cast<Out*>(out), n, parameters, streaming_);
+      map_run<Kernel>(reinterpret_cast<const In*>(in), reinterpret_cast<Out*>(out), n, parameters, streaming_, ahead);
       return;
     }
     for (int64_t i = 0; i < n; i += kBlock) {
@@ -338,13 +472,14 @@ class RoundWalk {
         gather(scratch_->in, in + i * axis.in, axis.in, size);
         from = scratch_->in;
       }
-      map_run<Kernel>(from, to, size, parameters.from(i), false);
+      map_run<Kernel>(from, to, size, parameters.from(i), false, 0);
       if (!out_place) scatter(out + i * axis.out, axis.out, scratch_->out, size);
     }
   }
 
   const ElementwisePlan& plan_;
   const RoundArguments& arguments_;
+  LevelRange levels_;
   RoundScratch<Kernel>* scratch_;  // not touched by contiguous arrays without channels along a run
   bool streaming_;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "layout/scales.h"
 #include "parallel/spread.h"
 #include "python/arrays.hpp"
 #include "python/dlpack.hpp"
@@ -137,10 +138,7 @@ class Parameters {
     zero_point32_.assign(zero_point_.data(), zero_point_.size());
     arguments->scale = scale_.data();
     arguments->zero_point = zero_point32_.data();
-    arguments->true_divide = false;
-    for (const float s : scale_) {
-      arguments->true_divide = arguments->true_divide || s < kLeastFastScale || s > kGreatestFastScale;
-    }
+    arguments->true_divide = needs_division(scale_.data(), scale_.size(), arguments->qmin, arguments->qmax);
   }
 
  private:

@@ -199,12 +199,6 @@ QS_INLINE __m256i in_order8(__m256i x) {
   return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 QS_INLINE __m256i in_order16(__m256i x) { return _mm256_permute4x64_epi64(x, _MM_SHUFFLE(3, 1, 2, 0)); }
-QS_INLINE __m256i saturated(const int8_t*, const vi32 (&x)[4], int) {
-  return in_order8(_mm256_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
-}
-QS_INLINE __m256i saturated(const uint8_t*, const vi32 (&x)[4], int) {
-  return in_order8(_mm256_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
-}
 QS_INLINE __m256i saturated(const int16_t*, const vi32 (&x)[4], int i) {
   return in_order16(pack16(x[2 * i], x[2 * i + 1]));
 }
@@ -222,6 +216,37 @@ QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
   for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p) + i, saturated(p, x, i));
   }
+}
+
+// Four vectors of integers, saturated to 16 bits.
+struct Packed16 {
+  __m256i v[2];
+};
+QS_INLINE Packed16 pack16(const vi32 (&x)[4]) { return {{pack16(x[0], x[1]), pack16(x[2], x[3])}}; }
+QS_INLINE Packed16 add_saturated(Packed16 a, Packed16 b) {
+  return {{_mm256_adds_epi16(a.v[0], b.v[0]), _mm256_adds_epi16(a.v[1], b.v[1])}};
+}
+QS_INLINE bool any_lowest(Packed16 x) {
+  const __m256i lowest = _mm256_cmpeq_epi16(_mm256_min_epi16(x.v[0], x.v[1]), _mm256_set1_epi16(INT16_MIN));
+  return _mm256_movemask_epi8(lowest) != 0;
+}
+QS_INLINE __m256i clamped(const int8_t*, Packed16 x, int32_t low, int32_t high) {
+  const __m256i bytes = in_order8(_mm256_packs_epi16(x.v[0], x.v[1]));
+  return _mm256_min_epi8(_mm256_max_epi8(bytes, _mm256_set1_epi8(static_cast<char>(low))),
+                         _mm256_set1_epi8(static_cast<char>(high)));
+}
+QS_INLINE __m256i clamped(const uint8_t*, Packed16 x, int32_t low, int32_t high) {
+  const __m256i bytes = in_order8(_mm256_packus_epi16(x.v[0], x.v[1]));
+  return _mm256_min_epu8(_mm256_max_epu8(bytes, _mm256_set1_epi8(static_cast<char>(low))),
+                         _mm256_set1_epi8(static_cast<char>(high)));
+}
+template <class Q>
+QS_INLINE void store_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), clamped(p, x, low, high));
+}
+template <class Q>
+QS_INLINE void stream_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), clamped(p, x, low, high));
 }
 
 // Arithmetic

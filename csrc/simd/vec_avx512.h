@@ -186,12 +186,6 @@ QS_INLINE __m512i in_order8(__m512i x) {
 QS_INLINE __m512i in_order16(__m512i x) {
   return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), x);
 }
-QS_INLINE __m512i saturated(const int8_t*, const vi32 (&x)[4], int) {
-  return in_order8(_mm512_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
-}
-QS_INLINE __m512i saturated(const uint8_t*, const vi32 (&x)[4], int) {
-  return in_order8(_mm512_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3])));
-}
 QS_INLINE __m512i saturated(const int16_t*, const vi32 (&x)[4], int i) {
   return in_order16(pack16(x[2 * i], x[2 * i + 1]));
 }
@@ -208,6 +202,36 @@ QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
   for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(p) + i, saturated(p, x, i));
   }
+}
+
+// Four vectors of integers, saturated to 16 bits.
+struct Packed16 {
+  __m512i v[2];
+};
+QS_INLINE Packed16 pack16(const vi32 (&x)[4]) { return {{pack16(x[0], x[1]), pack16(x[2], x[3])}}; }
+QS_INLINE Packed16 add_saturated(Packed16 a, Packed16 b) {
+  return {{_mm512_adds_epi16(a.v[0], b.v[0]), _mm512_adds_epi16(a.v[1], b.v[1])}};
+}
+QS_INLINE bool any_lowest(Packed16 x) {
+  return _mm512_cmpeq_epi16_mask(_mm512_min_epi16(x.v[0], x.v[1]), _mm512_set1_epi16(INT16_MIN)) != 0;
+}
+QS_INLINE __m512i clamped(const int8_t*, Packed16 x, int32_t low, int32_t high) {
+  const __m512i bytes = in_order8(_mm512_packs_epi16(x.v[0], x.v[1]));
+  return _mm512_min_epi8(_mm512_max_epi8(bytes, _mm512_set1_epi8(static_cast<char>(low))),
+                         _mm512_set1_epi8(static_cast<char>(high)));
+}
+QS_INLINE __m512i clamped(const uint8_t*, Packed16 x, int32_t low, int32_t high) {
+  const __m512i bytes = in_order8(_mm512_packus_epi16(x.v[0], x.v[1]));
+  return _mm512_min_epu8(_mm512_max_epu8(bytes, _mm512_set1_epi8(static_cast<char>(low))),
+                         _mm512_set1_epi8(static_cast<char>(high)));
+}
+template <class Q>
+QS_INLINE void store_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm512_storeu_si512(p, clamped(p, x, low, high));
+}
+template <class Q>
+QS_INLINE void stream_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), clamped(p, x, low, high));
 }
 
 // Arithmetic

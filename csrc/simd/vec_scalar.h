@@ -99,6 +99,32 @@ QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
   store_saturated(p, x);
 }
 
+// Four vectors of integers, saturated to 16 bits.
+struct Packed16 {
+  int16_t v[4];
+};
+QS_INLINE int16_t saturated16(int32_t x) {
+  return static_cast<int16_t>(x < INT16_MIN ? INT16_MIN : x > INT16_MAX ? INT16_MAX : x);
+}
+QS_INLINE Packed16 pack16(const vi32 (&x)[4]) {
+  return {{saturated16(x[0].v), saturated16(x[1].v), saturated16(x[2].v), saturated16(x[3].v)}};
+}
+QS_INLINE Packed16 add_saturated(Packed16 a, Packed16 b) {
+  for (int i = 0; i < 4; ++i) a.v[i] = saturated16(a.v[i] + b.v[i]);
+  return a;
+}
+QS_INLINE bool any_lowest(Packed16 x) {
+  return x.v[0] == INT16_MIN || x.v[1] == INT16_MIN || x.v[2] == INT16_MIN || x.v[3] == INT16_MIN;
+}
+template <class Q>
+QS_INLINE void store_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  for (int i = 0; i < 4; ++i) write(p + i, static_cast<Q>(x.v[i] < low ? low : x.v[i] > high ? high : x.v[i]));
+}
+template <class Q>
+QS_INLINE void stream_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  store_clamped(p, x, low, high);
+}
+
 // Arithmetic
 #define QS_FLOAT_OPS(V, M)                                                     \
   QS_INLINE V min(V x, V acc) { return {x.v < acc.v ? x.v : acc.v}; }          \
@@ -154,7 +180,9 @@ QS_INLINE mf32 first_lanes(vf32, int n) { return {n > 0}; }
 QS_INLINE mf64 first_lanes(vf64, int n) { return {n > 0}; }
 
 // Conversions
-QS_INLINE vi32 to_i32(vf32 x) { return {static_cast<int32_t>(__builtin_rintf(x.v))}; }
+QS_INLINE vi32 to_i32(vf32 x) {
+  return {x.v >= -0x1p31f && x.v < 0x1p31f ? static_cast<int32_t>(__builtin_rintf(x.v)) : INT32_MIN};
+}
 QS_INLINE vi32 truncate(vf32 x) { return {static_cast<int32_t>(x.v)}; }
 QS_INLINE vf32 to_f32(vi32 x) { return {static_cast<float>(x.v)}; }
 QS_INLINE vi32 as_i32(vf32 x) { return {static_cast<int32_t>(bits_of(x.v))}; }

@@ -229,12 +229,6 @@ QS_INLINE void store_saturated_partial(Q* p, vi32 x, int n) {
   for (int i = 0; i < 4 && i < n; ++i) __builtin_memcpy(p + i, copy + i, sizeof(Q));
 }
 
-QS_INLINE __m128i saturated(const int8_t*, const vi32 (&x)[4], int) {
-  return _mm_packs_epi16(pack16(x[0], x[1]), pack16(x[2], x[3]));
-}
-QS_INLINE __m128i saturated(const uint8_t*, const vi32 (&x)[4], int) {
-  return _mm_packus_epi16(pack16(x[0], x[1]), pack16(x[2], x[3]));
-}
 QS_INLINE __m128i saturated(const int16_t*, const vi32 (&x)[4], int i) { return pack16(x[2 * i], x[2 * i + 1]); }
 QS_INLINE __m128i saturated(const uint16_t*, const vi32 (&x)[4], int i) {
   return pack16_unsigned(x[2 * i], x[2 * i + 1]);
@@ -250,6 +244,37 @@ QS_INLINE void stream_saturated(Q* p, const vi32 (&x)[4]) {
   for (int i = 0; i < static_cast<int>(sizeof(Q)); ++i) {
     _mm_stream_si128(reinterpret_cast<__m128i*>(p) + i, saturated(p, x, i));
   }
+}
+
+// Four vectors of integers, saturated to 16 bits.
+struct Packed16 {
+  __m128i v[2];
+};
+QS_INLINE Packed16 pack16(const vi32 (&x)[4]) { return {{pack16(x[0], x[1]), pack16(x[2], x[3])}}; }
+QS_INLINE Packed16 add_saturated(Packed16 a, Packed16 b) {
+  return {{_mm_adds_epi16(a.v[0], b.v[0]), _mm_adds_epi16(a.v[1], b.v[1])}};
+}
+QS_INLINE bool any_lowest(Packed16 x) {
+  return _mm_movemask_epi8(_mm_cmpeq_epi16(_mm_min_epi16(x.v[0], x.v[1]), _mm_set1_epi16(INT16_MIN))) != 0;
+}
+// SSE2 has no minimum of signed bytes.
+QS_INLINE __m128i clamped16(__m128i x, int32_t low, int32_t high) {
+  return _mm_min_epi16(_mm_max_epi16(x, _mm_set1_epi16(static_cast<int16_t>(low))),
+                       _mm_set1_epi16(static_cast<int16_t>(high)));
+}
+QS_INLINE __m128i clamped(const int8_t*, Packed16 x, int32_t low, int32_t high) {
+  return _mm_packs_epi16(clamped16(x.v[0], low, high), clamped16(x.v[1], low, high));
+}
+QS_INLINE __m128i clamped(const uint8_t*, Packed16 x, int32_t low, int32_t high) {
+  return _mm_packus_epi16(clamped16(x.v[0], low, high), clamped16(x.v[1], low, high));
+}
+template <class Q>
+QS_INLINE void store_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), clamped(p, x, low, high));
+}
+template <class Q>
+QS_INLINE void stream_clamped(Q* p, Packed16 x, int32_t low, int32_t high) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), clamped(p, x, low, high));
 }
 
 // Arithmetic
