@@ -24,7 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quantstats import kernels
-from quantstats.integrations.nncf.tensor_functions import is_counted, is_served, number_reduced, quantile
+from quantstats.integrations.nncf.tensor_functions import (
+    is_counted,
+    is_served,
+    masked_mean_dtype,
+    number_reduced,
+    quantile,
+)
 
 Array = npt.NDArray[Any]
 Float64Array = npt.NDArray[np.float64]
@@ -168,7 +174,8 @@ def _no_outliers(original: Callable[..., Any]) -> Callable[..., Any]:
         if kernel is None or not is_served(array) or not _keeps_some(number_reduced(array, axis), self._quantile):
             return original(self, stacked_value, axis, keepdims)
         found = kernel(array, axis, quantile=self._quantile, keepdims=keepdims, nan_policy="propagate")
-        return Tensor(np.array(found, dtype=array.dtype))
+        dtype = masked_mean_dtype(array) if isinstance(self, MeanNoOutliersAggregator) else array.dtype
+        return Tensor(np.asarray(found, dtype)[()])
 
     return no_outliers
 

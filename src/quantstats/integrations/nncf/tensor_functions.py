@@ -138,6 +138,11 @@ def _histogram(original: Callable[..., Any]) -> Callable[..., Any]:
     return served_histogram
 
 
+def masked_mean_dtype(x: Array) -> np.dtype[Any]:
+    """The dtype of the mean of a masked array: NumPy divides the sum by an integer, which makes float64 of float32."""
+    return x.dtype if x.dtype == np.float16 else np.dtype(np.float64)
+
+
 def _masked_mean(original: Callable[..., Any]) -> Callable[..., Any]:
     def served_masked_mean(x: Array, mask: Array | None, axis: Axis, keepdims: bool = False) -> Any:
         if mask is None or not _is_masked_well(x, mask):
@@ -146,8 +151,7 @@ def _masked_mean(original: Callable[..., Any]) -> Callable[..., Any]:
         length = x.size // np.size(masked)
         # Zeros in their place keep the sum. Where all is masked, the mean is theirs.
         mean = kernels.mean(x * ~mask, axis, keepdims=keepdims) * (length / np.maximum(length - masked, 1))
-        # NumPy divides the sum by an integer, which makes float64 of float32.
-        return np.asarray(mean, np.float16 if x.dtype == np.float16 else np.float64)[()]
+        return np.asarray(mean, masked_mean_dtype(x))[()]
 
     return served_masked_mean
 
