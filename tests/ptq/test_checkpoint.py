@@ -7,14 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import quantstats as qs
 from quantstats.adapters.protocol import Array, Sample
+from quantstats.ptq.checkpoint import input_hash
+from quantstats.statistics.tensor_statistics import TensorStatistics
 
 from .framework import NumpyAdapter, images, residual_network
 from .test_digits import calibration, model_path
@@ -28,6 +33,13 @@ class CountingAdapter(NumpyAdapter):
     def run(self, sample: Sample, taps: Sequence[str]) -> Mapping[str, Array]:
         self.runs += 1
         return super().run(sample, taps)
+
+
+class SentAdapter(NumpyAdapter):
+    """An adapter that goes through pickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._network,)
 
 
 def collect(data: Any, **options: Any) -> tuple[qs.CalibrationStatistics, int]:
@@ -82,7 +94,8 @@ def test_after_a_kill_the_run_goes_on_and_ends_with_the_same_bits(
     assert found == whole
     whole.save(tmp_path / "whole")
     found.save(tmp_path / "found")
-    assert (tmp_path / "whole").read_bytes() == (tmp_path / "found").read_bytes() == checkpoint.read_bytes()
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "found").read_bytes()
+    assert qs.CalibrationStatistics.load(checkpoint) == whole
     assert names_in(tmp_path) == ["c.safetensors", "data.npy", "found", "whole"]
 
 
@@ -102,26 +115,103 @@ def test_samples_that_are_taken_are_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])
-def test_what_went_before_an_error_is_kept(tmp_path: Path, every: int) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_what_went_before_an_error_is_kept(tmp_path: Path, error: type[BaseException], every: int) -> None:
     data = images(6)
 
     def broken() -> Iterator[Array]:
         yield from data[:4]
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         collect(broken(), checkpoint=tmp_path / "c", every=every)
     found, runs = collect(data, checkpoint=tmp_path / "c", every=every)
     assert (found, runs) == (collect(data)[0], 2)
+
+
+def test_an_interrupt_waits_until_a_sample_is_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = images(6)
+    count = TensorStatistics.count
+    counted: list[str] = []
+
+    def interrupted(self: TensorStatistics, sample: Any) -> None:
+        count(self, sample)
+        counted.append("")
+        if len(counted) == 15:
+            signal.raise_signal(signal.SIGINT)  # In the third sample.
+
+    monkeypatch.setattr(TensorStatistics, "count", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collect(data, checkpoint=tmp_path / "c")
+    monkeypatch.undo()
+    assert 15 < len(counted) == 3 * len(collect(data)[0].taps)
+    assert qs.CalibrationStatistics.load(tmp_path / "c") == collect(data[:3])[0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    found, runs = collect(data, checkpoint=tmp_path / "c")
+    assert (found, runs) == (collect(data)[0], 3)
+
+
+@pytest.mark.parametrize("executor", [False, True])
+def test_samples_of_the_same_ids_and_other_data_are_refused(tmp_path: Path, executor: bool) -> None:
+    data = images(4)
+    checkpoint = tmp_path / "c"
+    with ThreadPoolExecutor(2) if executor else nullcontext() as pool:
+        options = {"checkpoint": checkpoint, "executor": pool}
+        qs.calibrate(SentAdapter(residual_network()), data, progress=False, **options)
+        before = checkpoint.read_bytes()
+        others = {
+            "0": [x * 100 for x in data],
+            "1": [data[0], data[2], data[1], data[3]],
+            "2": [*data[:2], np.concatenate(data[2:]), data[3]],
+            "3": [*data[:3], np.nextafter(data[3], np.float32(0))],
+        }
+        for sample, other in others.items():
+            with pytest.raises(qs.DataError, match=rf"c has sample '{sample}' with other inputs .*give the data that"):
+                qs.calibrate(SentAdapter(residual_network()), other, progress=False, **options)
+            assert checkpoint.read_bytes() == before
+        # In whatever form they come.
+        for same in (np.asfortranarray(np.concatenate(data)), [{"image": x[:, ::-1][:, ::-1]} for x in data]):
+            qs.calibrate(SentAdapter(residual_network()), same, progress=False, **options)
+
+
+def test_inputs_of_samples_are_known_after_a_resumption(tmp_path: Path) -> None:
+    data = images(6)
+    collect(data[:2])[0].save(tmp_path / "c")  # Statistics do not know their inputs, so any may go on from these.
+    collect([x + 1 for x in data[:2]] + data[2:4], checkpoint=tmp_path / "c")
+    collect(data[:5], checkpoint=tmp_path / "c")
+    for changed in (2, 4):
+        other = [x + 1 if i == changed else x for i, x in enumerate(data)]
+        with pytest.raises(qs.DataError, match=f"sample '{changed}' with other inputs"):
+            collect(other, checkpoint=tmp_path / "c")
+
+
+def test_inputs_differ_in_names_dtypes_shapes_and_values() -> None:
+    x = np.arange(6, dtype=np.float32)
+    samples: list[Sample] = [
+        {"x": x},
+        {"y": x},
+        {"x": x, "y": x},
+        {"x": x.reshape(2, 3)},
+        {"x": x.view(np.int32)},
+        {"x": -x},
+        {"x": np.array(["a", "b"])},
+        {"x": np.array(["a", "b"], object)},
+        {"x": np.array(["a", "c"], object)},
+        {"x": np.array(2.0, np.float32)},
+        {"x": x.astype(ml_dtypes.bfloat16)},
+    ]
+    assert len({input_hash(sample) for sample in samples}) == len(samples)
+    assert input_hash({"y": x[::-1], "x": x}) == input_hash({"x": x.copy(), "y": x[::-1].copy()})
+    assert input_hash({"x": np.array(["a", "b"], object)}) == input_hash({"x": np.array(["a", "b"]).astype(object)})
 
 
 def test_it_is_written_after_every_few_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     save = qs.CalibrationStatistics.save
 
-    def noted(self: qs.CalibrationStatistics, path: Any) -> None:
+    def noted(self: qs.CalibrationStatistics, path: Any, **options: Any) -> None:
         written.append(self.num_samples)
-        save(self, path)
+        save(self, path, **options)
 
     monkeypatch.setattr(qs.CalibrationStatistics, "save", noted)
     collect(images(8), checkpoint=tmp_path / "c", every=3)
@@ -171,9 +261,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_with_samples_that_the_data_do_not_have_is_refused(tmp_path: Path) -> None:
-    collect(images(4), checkpoint=tmp_path / "c", sample_ids="abcd")
+    collect(images(4), checkpoint=tmp_path / "c", sample_ids=list("abcd"))
     with pytest.raises(qs.DataError, match="has sample 'c' and 1 more, and the data of this calibration do not"):
-        collect(images(2), checkpoint=tmp_path / "c", sample_ids="ab")
+        collect(images(2), checkpoint=tmp_path / "c", sample_ids=list("ab"))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -188,3 +278,26 @@ def test_every_is_checked_before_anything_runs(tmp_path: Path, every: Any) -> No
     with pytest.raises(qs.ParameterError, match=r"calibrate\.every="):
         collect(images(2), checkpoint=tmp_path / "c", every=every)
     assert not os.listdir(tmp_path)  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (5, r"calibrate\.checkpoint=5 is not a path; give a string or a Path"),
+        (b"c", r"calibrate\.checkpoint=b'c' is not a path"),
+        ("", r"calibrate\.checkpoint='' is not a path"),
+        (".", r"calibrate\.checkpoint='\.' is a directory; give the path of a file"),
+        ("gone/c", r"calibrate\.checkpoint='gone/c' cannot be written, since 'gone' is no directory"),
+        ("file/c", r"calibrate\.checkpoint='file/c' cannot be written, since 'file' is no directory"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    adapter = CountingAdapter(residual_network())
+    with pytest.raises(qs.ParameterError, match=message):
+        qs.calibrate(adapter, images(1), checkpoint=path, progress=False)
+    assert adapter.runs == 0
+    assert names_in(tmp_path) == ["file"]

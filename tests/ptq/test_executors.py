@@ -76,7 +76,8 @@ def test_after_a_worker_is_killed_a_checkpoint_has_what_was_done(
 
         def kill(done: int, *_: Any) -> None:
             if done == 8:
-                os.kill(next(iter(executor._processes)), signal.SIGKILL)
+                # Within a task: the pool itself would wait for ever for the rest of a result that is sent just then.
+                executor.submit(signal.raise_signal, signal.SIGKILL)
 
         with pytest.raises(
             qs.QuantizationError, match=r"BrokenProcessPool: .*run it again: .* is in the checkpoint '.*c'"
@@ -226,6 +227,22 @@ def test_a_task_that_fails(tmp_path: Path, checkpoint: bool) -> None:
     if checkpoint:
         # All but the eight of this task: those of tasks that were done by then are not lost.
         assert qs.CalibrationStatistics.load(tmp_path / "c").num_samples == 52
+
+
+@pytest.mark.parametrize("where", ["data", "progress"])
+def test_an_error_of_the_user_is_none_of_a_task(tmp_path: Path, where: str) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield from images(40)
+        if where == "data":
+            raise RuntimeError("the loader broke")
+
+    def progress(done: int, *_: Any) -> None:
+        if where == "progress" and done == 9:
+            raise RuntimeError("the loader broke")
+
+    with pytest.raises(RuntimeError, match=r"^the loader broke$"):
+        collect_numpy(broken(), executor=InTheCaller(), checkpoint=tmp_path / "c", progress=progress)
+    assert qs.CalibrationStatistics.load(tmp_path / "c").num_samples >= 8
 
 
 def test_an_error_in_a_sample_is_the_one_of_a_single_process() -> None:

@@ -16,7 +16,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quantstats.errors import DataError, QuantizationError
+from quantstats.errors import DataError, ParameterError, QuantizationError
 from quantstats.range_estimator import (
     AggregatorType,
     RangeEstimatorParameters,
@@ -207,10 +207,18 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         CalibrationStatistics.load(tmp_path / "s")
 
 
+@pytest.mark.parametrize("path", [None, 5, b"s", ""])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ParameterError, match=r"CalibrationStatistics\.save\.path=.* is not a path; give a string or a"):
+        example().save(path)
+    with pytest.raises(ParameterError, match=r"CalibrationStatistics\.load\.path=.* is not a path; give a string or a"):
+        CalibrationStatistics.load(path)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing: no such file; check the path"):
         CalibrationStatistics.load(tmp_path / "nothing")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="is a directory; give the path of a statistics file"):
         CalibrationStatistics.load(tmp_path)
     np.savez(tmp_path / "data.npz", x=np.ones(3))
     with pytest.raises(DataError, match="truncated or no statistics file"):

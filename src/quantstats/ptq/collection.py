@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import Any
 
 from quantstats._validation import check_bool, check_count, check_instance
@@ -16,7 +18,7 @@ from quantstats.advanced_parameters import AdvancedQuantizationParameters, Quant
 from quantstats.errors import DataError, ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset
 from quantstats.ptq.bias_correction import channel_mean_taps
-from quantstats.ptq.checkpoint import Checkpoint
+from quantstats.ptq.checkpoint import Checkpoint, uninterrupted
 from quantstats.ptq.checks import check_parameters
 from quantstats.ptq.dataset import Dataset
 from quantstats.ptq.identity import graph_hash, model_hash
@@ -62,14 +64,14 @@ def calibrate(
         what `advanced_parameters` has quantized per channel is.
     :param range_estimators: Estimators whose ranges are to be exact although they need more than is collected by
         default: a quantile at another probability, a clipped mean. Those of `advanced_parameters` are among them.
-    :param sample_ids: An id for each sample that is read, unique over all runs that are to be merged; ``None`` counts
-        from 0. The shard of samples 100 to 199 has ``range(100, 200)``.
+    :param sample_ids: An id for each sample, unique over all runs that are to be merged; ``None`` counts from 0. The
+        shard of samples 100 to 199 has ``range(100, 200)``, or ``itertools.count(100)``.
     :param non_finite: What to do about activations that are NaN or infinite: ``"raise"``; ``"ignore"`` leaves them out;
         ``"clamp"`` makes an infinity the largest finite value of its sign and dtype, and NaN 0, as a quantizer does.
         The last two log a warning, and the statistics keep the counts.
     :param checkpoint: A file to write after each `every` samples. If it exists already, the calibration goes on from
-        it: samples that it has are not run again, and the result has the bits of a calibration in one go. Needs the
-        extra ``stats``.
+        it: samples that it has are not run again, and the result has the bits of a calibration in one go. They are
+        compared with those of the data by their ids and by a hash of their inputs. Needs the extra ``stats``.
     :param every: See `checkpoint`.
     :param executor: Runs the model on several samples at a time: any executor of :mod:`concurrent.futures`, Dask's
         (``client.get_executor()``) or mpi4py's. The model must be a path that every worker can read, or be picklable,
@@ -77,8 +79,9 @@ def calibrate(
     :param memory_limit: Bytes of tables that stay in memory; the others are in temporary files.
     :param progress: A callback, or whether to show a bar on the terminal.
     :raises ParameterError: if a parameter has a value that cannot be honoured.
-    :raises DataError: if the data do not fit the model, are empty, or have another number of ids; if the checkpoint is
-        of another model, parameters or data.
+    :raises DataError: if the data do not fit the model, are empty, or have another number of samples than there are
+        ids, unless `subset_size` ends them or the ids have no length; if the checkpoint is of another model, parameters
+        or data.
     :raises NonFiniteError: if an activation holds NaN or Inf; the message names tensor, sample, channels and counts.
     :raises IgnoredScopeError: if a rule of the scope matches nothing.
     :raises NothingToQuantizeError: if no operation is left to quantize.
@@ -106,6 +109,9 @@ def calibrate(
             "ProcessPoolExecutor() or Dask's client.get_executor()"
         )
     saved = None if checkpoint is None else Checkpoint(checkpoint, every)
+    _check_several("range_estimators", range_estimators, "write range_estimators=[RangeEstimatorParametersSet.MINMAX]")
+    if sample_ids is not None:
+        _check_several("sample_ids", sample_ids, "give an id for each sample, or None")
     estimators = list(range_estimators)
     for estimator in estimators:
         check_instance(owner, "range_estimators", estimator, RangeEstimatorParameters)
@@ -113,6 +119,9 @@ def calibrate(
     if advanced.activations_range_estimator_params is not None:
         estimators.append(advanced.activations_range_estimator_params)
     dataset = Dataset.of(calibration_dataset)
+    known = dataset.length_hint()
+    if known is not None and known <= subset_size:
+        _check_number(sample_ids, known)
     adapter = adapter_for(model, settings)
     graph = adapter.graph()
     activations = advanced.activations_quantization_params
@@ -149,7 +158,7 @@ def calibrate(
     statistics = empty if executor is None else copy.deepcopy(empty)
     if saved is not None:
         statistics = saved.resume(statistics)
-    known = dataset.length_hint()
+    guard = nullcontext if saved is None else uninterrupted
     total = None if known is None else min(known, subset_size)
     seen: set[str] = set()
     with reporting(progress) as report:
@@ -162,16 +171,25 @@ def calibrate(
                 report(done + 1, total, len(taps))
 
         def merge(part: CalibrationStatistics) -> None:
-            statistics.merge(part)
+            with guard():
+                statistics.merge(part)
             told(part.num_samples)
 
         known_ids = frozenset(statistics.sample_ids)
-        numbered = _numbered(dataset.samples(graph, subset_size), sample_ids, seen)
-        missing = ((sample_id, sample) for sample_id, sample in numbered if sample_id not in known_ids)
+
+        def missing() -> Iterator[tuple[str, Sample]]:
+            for sample_id, sample in _numbered(dataset.samples(graph, subset_size), sample_ids, seen):
+                if saved is not None:
+                    saved.check_inputs(sample_id, sample, taken=sample_id in known_ids)
+                if sample_id not in known_ids:
+                    yield sample_id, sample
+            if len(seen) < subset_size:
+                _check_number(sample_ids, len(seen))
+
         try:
             if executor is None or packed is None:
-                for sample_id, sample in missing:
-                    take_sample(adapter, graph, statistics, sample_id, sample)
+                for sample_id, sample in missing():
+                    take_sample(adapter, graph, statistics, sample_id, sample, guard=guard)
                     told(1)
             else:
                 left = None if total is None else max(total - len(known_ids), 0)
@@ -180,9 +198,9 @@ def calibrate(
                     if saved is None
                     else f"run it again: what was done is in the checkpoint {os.fspath(checkpoint or '')!r}"
                 )
-                collect_in_shards(executor, packed, empty, missing, total=left, taken=merge, remedy=remedy)
-        except Exception:
-            # Whatever went wrong with this sample, those before it need not be run again.
+                collect_in_shards(executor, packed, empty, missing(), total=left, taken=merge, remedy=remedy)
+        except BaseException:
+            # Whatever went wrong with this sample, or who broke it off: those before it need not be run again.
             if saved is not None:
                 saved.write(statistics)
             raise
@@ -210,8 +228,21 @@ def _numbered(
         yield sample_id, sample
 
 
-def _checked_ids(sample_ids: Iterable[str | int]) -> Iterator[str]:
+def _check_several(field: str, value: Any, remedy: str) -> None:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ParameterError(f"calibrate.{field}={value!r} is not a list; {remedy}")
+
+
+def _checked_ids(sample_ids: Iterable[Any]) -> Iterator[str]:
     for sample_id in sample_ids:
-        if isinstance(sample_id, bool) or not isinstance(sample_id, str | int):
+        if isinstance(sample_id, bool) or not isinstance(sample_id, str | numbers.Integral):
             raise ParameterError(f"calibrate.sample_ids has {sample_id!r}; ids are strings or integers")
         yield str(sample_id)
+
+
+def _check_number(sample_ids: Any, samples: int) -> None:
+    """Refuse more ids than the data have samples. Ids without a length may go on for ever."""
+    if isinstance(sample_ids, Sized) and len(sample_ids) > samples:
+        raise DataError(
+            f"there are {len(sample_ids)} sample ids, and the data have {samples} samples; give one for each of these"
+        )

@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -37,15 +38,19 @@ def take_sample(
     statistics: CalibrationStatistics,
     sample_id: str,
     sample: Sample,
+    *,
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Run the model on one sample and take its activations in.
 
+    :param guard: Makes the context in which the statistics change.
     :raises NonFiniteError: an activation holds NaN or Inf and they are refused; the message names tensor, operation,
         counts, channels and sample.
     """
     values = adapter.run(sample, statistics.observed)
     try:
-        statistics.update(sample_id, values)
+        with guard():
+            statistics.update(sample_id, values)
     except NonFiniteError as error:
         tensor = first_not_finite(statistics, values) if statistics.non_finite == "raise" else None
         if tensor is None:
@@ -122,7 +127,8 @@ def collect_in_shards(
     :param total: How many samples there are, as far as it is known.
     :param taken: Called with the statistics of each task, in the order in which they end.
     :param remedy: How to go on after a worker died, for the message.
-    :raises QuantizationError: a task failed; what other tasks had finished by then was handed to `taken`.
+    :raises QuantizationError: a task failed; what other tasks had finished by then was handed to `taken`. An error of
+        `samples` or `taken` is raised as it is.
     """
     workers = _num_workers(executor)
     size = _SAMPLES_OF_UNKNOWN
@@ -133,33 +139,44 @@ def collect_in_shards(
     try:
         while True:
             for shard in islice(shards, 2 * workers - len(pending)):
-                pending.add(executor.submit(collect_shard, packed, empty, shard))
+                with _errors_of_tasks(remedy):
+                    pending.add(executor.submit(collect_shard, packed, empty, shard))
             if not pending:
                 return
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            _hand_over(done, taken)
+            _hand_over(done, taken, remedy)
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _hand_over(
+    done: Iterable[Future[CalibrationStatistics]], taken: Callable[[CalibrationStatistics], None], remedy: str
+) -> None:
+    """Hand over what tasks returned; only then raise what one of them raised."""
+    failure: BaseException | None = None
+    for future in done:
+        try:
+            part = future.result()
+        except BaseException as error:
+            failure = failure or error
+        else:
+            taken(part)
+    if failure is not None:
+        with _errors_of_tasks(remedy):
+            raise failure
+
+
+@contextmanager
+def _errors_of_tasks(remedy: str) -> Iterator[None]:
+    try:
+        yield
     except QuantizationError:
         raise
     except Exception as error:
         raise QuantizationError(
             f"a task of the executor did not end well ({type(error).__name__}: {error}); {remedy}"
         ) from error
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def _hand_over(done: Iterable[Future[CalibrationStatistics]], taken: Callable[[CalibrationStatistics], None]) -> None:
-    """Hand over what tasks returned; only then raise what one of them raised."""
-    failure: BaseException | None = None
-    for future in done:
-        raised = future.exception()
-        if raised is None:
-            taken(future.result())
-        else:
-            failure = failure or raised
-    if failure is not None:
-        raise failure
 
 
 def _split(samples: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:

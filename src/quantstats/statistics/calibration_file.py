@@ -15,6 +15,7 @@ Format version 2. The metadata has one entry, ``quantstats``, a JSON object:
                         before the first value), and counts of values: ``nan_count``, ``pos_inf_count``,
                         ``neg_inf_count``, ``zero_count`` (which follows from the histogram)
 ``channel_means``       by name: the axis whose means are kept
+``input_hashes``        in a checkpoint alone: by id, what identifies the inputs that the model read
 ``versions``            of quantstats and NumPy that wrote the file; for a person
 ``sha256``              of the object without this entry, and of all arrays
 ======================  ================================================================================================
@@ -67,7 +68,7 @@ from quantstats.statistics.table_memory import TableMemory
 from quantstats.statistics.taps_hash import taps_hash
 from quantstats.statistics.tensor_statistics import TensorStatistics
 
-__all__ = ["FORMAT_VERSION", "Content", "load", "remove_partial", "require_safetensors", "save"]
+__all__ = ["FORMAT_VERSION", "Content", "load", "load_input_hashes", "remove_partial", "require_safetensors", "save"]
 
 #: What is written. Every version up to this one is read.
 FORMAT_VERSION = 2
@@ -142,7 +143,7 @@ class _Stream:
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *pieces])
 
 
-def save(content: Content, path: str | os.PathLike[str]) -> None:
+def save(content: Content, path: str | os.PathLike[str], input_hashes: Mapping[str, str]) -> None:
     """Write a statistics file; see `CalibrationStatistics.save`."""
     require_safetensors()  # Files that cannot be read again are of no use.
     from quantstats import __version__
@@ -190,6 +191,8 @@ def save(content: Content, path: str | os.PathLike[str]) -> None:
         arrays[f"{name}/counts"] = _Stream.of(tensor.histogram.counts[bins])
     for name, means in content.channel_means.items():
         arrays[f"{name}/means"], arrays[f"{name}/mean_items"] = _Stream.of_table(means.table, order)
+    if input_hashes:
+        description["input_hashes"] = dict(input_hashes)
     description["sha256"] = _checksum(description, arrays)
     _write(Path(path), _safetensors(arrays, {_ENTRY: _json(description)}))
 
@@ -229,6 +232,8 @@ def load(path: str | os.PathLike[str], memory: TableMemory) -> Content:
     """
     safetensors = require_safetensors()
     file = Path(path)
+    if file.is_dir():
+        raise DataError(f"{file} is a directory; give the path of a statistics file")
     if not file.is_file():
         raise DataError(f"{file}: no such file; check the path of the statistics")
     try:
@@ -238,6 +243,13 @@ def load(path: str | os.PathLike[str], memory: TableMemory) -> Content:
         raise DataError(f"{file} cannot be read: {error.strerror or error}; check its permissions") from error
     except safetensors.SafetensorError as error:
         raise DataError(f"{file} is truncated or no statistics file ({error}); collect or copy it again") from error
+
+
+def load_input_hashes(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The ``input_hashes`` of a file that `load` reads; there are none in one that is no checkpoint."""
+    with require_safetensors().safe_open(path, framework="np") as content:
+        found: dict[str, str] = json.loads(content.metadata()[_ENTRY]).get("input_hashes", {})
+    return found
 
 
 def _read(file: Path, metadata: Mapping[str, str], content: Any, memory: TableMemory) -> Content:
