@@ -50,29 +50,47 @@ def divergences(counts: Float64Array, start: IntArray, end: IntArray, cells: int
     :param cells: number of levels. Cell k ends before bin ``start + (k + 1) * (end - start) // cells``.
     :returns: [n], in nats; infinite where a cell has clipped values only.
     """
-    below = np.concatenate([[0.0], np.cumsum(counts)])
-    occupied = np.concatenate([[0], np.cumsum(counts > 0)])
-    entropy = np.concatenate([[0.0], np.cumsum(_x_log_x(counts))])
-    clipped_low, clipped_high = below[start], below[-1] - below[end]
-    inside = below[end] - below[start]
+    return _Sums(counts).divergences(start, end, cells)
 
-    edges = start[:, np.newaxis] + np.arange(cells + 1) * (end - start)[:, np.newaxis] // cells
-    mass = np.diff(below[edges], axis=1)
-    bins = np.diff(occupied[edges], axis=1)
-    # An outermost bin that is empty but for what is clipped counts as one that is not.
-    first, last = counts[start], counts[end - 1]
-    bins[:, 0] += (first == 0) & (clipped_low > 0)
-    bins[:, -1] += (last == 0) & (clipped_high > 0)
-    total = mass.copy()
-    total[:, 0] += clipped_low
-    total[:, -1] += clipped_high
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cross = np.where(total > 0, total * np.log(mass / bins), 0.0).sum(axis=1)
-        scale = np.log(inside / below[-1])
-        own = entropy[end] - entropy[start]
-        own += _x_log_x(first + clipped_low) - _x_log_x(first) + _x_log_x(last + clipped_high) - _x_log_x(last)
-        divergence: Float64Array = np.where(inside > 0, (own - cross) / below[-1] + scale, np.inf)
-    return divergence
+
+class _Sums:
+    """What lies below each edge of a histogram."""
+
+    def __init__(self, counts: Float64Array) -> None:
+        self._counts = counts
+        #: how many values
+        self.values = np.concatenate([[0.0], np.cumsum(counts)])
+        self._occupied = np.concatenate([[0.0], np.cumsum(counts > 0, dtype=np.float64)])
+        self._entropy = np.concatenate([[0.0], np.cumsum(_x_log_x(counts))])
+
+    def divergences(self, start: IntArray, end: IntArray, cells: int) -> Float64Array:
+        """See the function of that name."""
+        below = self.values
+        clipped_low, clipped_high = below[start], below[-1] - below[end]
+        inside = below[end] - below[start]
+
+        edges = np.arange(cells + 1) * (end - start)[:, np.newaxis]
+        edges //= cells
+        edges += start[:, np.newaxis]
+        mass, bins = below.take(edges, mode="clip"), self._occupied.take(edges, mode="clip")
+        mass, bins = mass[:, 1:] - mass[:, :-1], bins[:, 1:] - bins[:, :-1]
+        # An outermost bin that is empty but for what is clipped counts as one that is not.
+        first, last = self._counts[start], self._counts[end - 1]
+        bins[:, 0] += (first == 0) & (clipped_low > 0)
+        bins[:, -1] += (last == 0) & (clipped_high > 0)
+        total = mass.copy()
+        total[:, 0] += clipped_low
+        total[:, -1] += clipped_high
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mass /= bins
+            np.log(mass, out=mass)
+            mass *= total
+            cross = np.where(total > 0, mass, 0.0).sum(axis=1)
+            scale = np.log(inside / below[-1])
+            own = self._entropy[end] - self._entropy[start]
+            own += _x_log_x(first + clipped_low) - _x_log_x(first) + _x_log_x(last + clipped_high) - _x_log_x(last)
+            divergence: Float64Array = np.where(inside > 0, (own - cross) / below[-1] + scale, np.inf)
+        return divergence
 
 
 def least_divergence_range(histogram: BitHistogram, config: QuantizerConfig) -> tuple[float, float]:
@@ -97,13 +115,14 @@ def least_divergence_range(histogram: BitHistogram, config: QuantizerConfig) -> 
     counts = -np.diff(above + below)
     zero = 0 if symmetric else round(-low / (high - low) * BINS)
 
-    inside = np.concatenate([[0.0], np.cumsum(counts)])
+    sums = _Sums(counts)
+    inside = sums.values
 
     def found(thresholds: IntArray) -> Float64Array:
         start, end = np.maximum(zero - thresholds, 0), np.minimum(zero + thresholds, BINS)
         errors = np.full(thresholds.size, np.inf)
         wide = (end - start >= cells) & (inside[end] - inside[start] >= (1 - _MOST_CLIPPED) * inside[-1])
-        errors[wide] = divergences(counts, start[wide], end[wide], cells)
+        errors[wide] = sums.divergences(start[wide], end[wide], cells)
         return errors
 
     widest = max(zero, BINS - zero)

@@ -17,8 +17,7 @@ zero, a symmetric one is [-high, high], or [0, high] for data without negative v
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,9 @@ __all__ = ["BINS", "BoundaryIntegral", "least_error_range", "quantization_error"
 BINS = 2_048
 
 Float64Array = npt.NDArray[np.float64]
-# Gives the error of each of several candidates (first bin edge, last bin edge).
-_Errors = Callable[[list[tuple[int, int]]], Float64Array]
+Edges = npt.NDArray[np.intp]
+# Gives the error of each of several candidates, by their first and last bin edges.
+_Errors = Callable[[Edges, Edges], Float64Array]
 
 _COARSE_STEPS = 16
 _COARSE_STEPS_SYMMETRIC = 64
@@ -102,11 +102,20 @@ class BoundaryIntegral:
         # In bins from the minimum.
         first, last = (bottom - self._minimum) / self._width, (top - self._minimum) / self._width
         step = (last - first) / steps
-        boundary = first[:, np.newaxis] + step[:, np.newaxis] * (np.arange(steps) + 0.5)
-        row = np.clip(np.floor(boundary).astype(np.intp), -1, self._counts.size)
-        t = boundary - row
-        row += 1
-        integral = self._integral[row] + t * (self._below[row] + t * self._half_counts[row])
+        t = step[:, np.newaxis] * (np.arange(steps) + 0.5)
+        t += first[:, np.newaxis]
+        # Below the minimum G is zero whatever t is, above the maximum it is linear in the distance from there.
+        edge = np.floor(t)
+        np.minimum(edge, self._counts.size, out=edge)
+        t -= edge
+        edge += 1
+        row = edge.astype(np.intp)
+        # This is where the time goes, so no more arrays are made than must be.
+        integral = self._half_counts.take(row, mode="clip")
+        integral *= t
+        integral += self._below.take(row, mode="clip")
+        integral *= t
+        integral += self._integral.take(row, mode="clip")
         from_middle = last - self._counts.size / 2
         whole = self._second - 2 * from_middle * self._first + from_middle * from_middle * self._total
         error: Float64Array = (whole - 2 * step * integral.sum(axis=1)) * (self._width * self._width)
@@ -134,17 +143,38 @@ def least_error_range(
     steps = (1 << num_bits) - 1
     integral = BoundaryIntegral(counts, minimum, maximum)
 
+    tolerance = integral.rounding(steps)
+
+    def errors(bottom: Float64Array, top: Float64Array, clipping: Float64Array) -> Float64Array:
+        """The errors, infinite where `clipping`, a lower bound, is above the error of another."""
+        found = np.full(clipping.size, np.inf)
+        order = np.argsort(clipping, kind="stable")
+        least, start = np.inf, 0
+        for end in (_FIRST_EVALUATED, 4 * _FIRST_EVALUATED, clipping.size):
+            part = order[start:end]
+            part = part[clipping[part] <= least * (1 + 1e-6) + 2 * tolerance]
+            if not part.size:  # Those that follow clip even more.
+                break
+            found[part] = part_errors = integral.errors(bottom[part], top[part], steps)
+            least, start = min(least, float(part_errors.min())), end
+        return found
+
     if symmetric:
 
-        def symmetric_errors(candidates: list[tuple[int, int]]) -> Float64Array:
-            high = largest * np.array([end for _, end in candidates]) / bins
+        def symmetric_errors(_: Edges, end: Edges) -> Float64Array:
+            high = largest * end / bins
             # There is one level more below zero than above.
             bottom = -high * ((steps + 1) / (steps - 1)) if signed else np.zeros_like(high)
-            return integral.errors(bottom, high, steps)
+            if high.size <= _FIRST_EVALUATED:
+                return integral.errors(bottom, high, steps)
+            # The edges that lie outside of these, whatever rounding does.
+            outer = np.floor((bottom - minimum) / width) - 1, np.ceil((high - minimum) / width) + 1
+            outer_start, outer_end = (np.clip(edge, 0, bins).astype(np.intp) for edge in outer)
+            return errors(bottom, high, integral.clipping(outer_start, outer_end))
 
-        ends = [bins - i * bins // _COARSE_STEPS_SYMMETRIC for i in range(_COARSE_STEPS_SYMMETRIC)]
         spacing = bins // _COARSE_STEPS_SYMMETRIC
-        _, end = _search([(0, end) for end in ends], symmetric_errors, 0, 1, bins, spacing, integral.rounding(steps))
+        ends = bins - np.arange(_COARSE_STEPS_SYMMETRIC) * bins // _COARSE_STEPS_SYMMETRIC
+        _, end = _search(np.zeros_like(ends), ends, symmetric_errors, 0, 1, bins, spacing, tolerance)
         high = largest * end / bins
         return (-high if signed else 0.0), high
 
@@ -152,39 +182,32 @@ def least_error_range(
     last_start = min(max(int(np.ceil(-minimum / width)), 0), bins)
     first_end = min(max(int(np.floor(-minimum / width)), 0), bins)
 
-    def errors(candidates: list[tuple[int, int]]) -> Float64Array:
-        start, end = np.array(candidates).T
+    def asymmetric_errors(start: Edges, end: Edges) -> Float64Array:
         bottom, top = np.minimum(minimum + start * width, 0.0), np.maximum(minimum + end * width, 0.0)
         # A border that is moved to zero clips no value, so the edge's cost is still a lower bound: it is zero.
-        clipping = integral.clipping(start, end)
-        found = np.full(len(candidates), np.inf)
-        order = np.argsort(clipping, kind="stable")
-        for part in np.split(order, [_FIRST_EVALUATED, _FIRST_EVALUATED * 4]):
-            part = part[clipping[part] <= found.min() * (1 + 1e-6)]
-            if part.size:
-                found[part] = integral.errors(bottom[part], top[part], steps)
-        return found
+        return errors(bottom, top, integral.clipping(start, end))
 
     starts = _evenly(0, last_start - 1 if last_start else 0)
     ends = _evenly(bins, first_end + 1 if first_end < bins else bins)
     spacing = max(last_start, bins - first_end) // _COARSE_STEPS
-    start, end = _search(
-        [(s, e) for s, e in itertools.product(starts, ends) if s < e],
-        errors,
-        max(last_start - 1, 0),
-        min(first_end + 1, bins),
-        bins,
-        spacing,
-        integral.rounding(steps),
-    )
+    last_start, first_end = max(last_start - 1, 0), min(first_end + 1, bins)
+    start, end = _search(*_pairs(starts, ends), asymmetric_errors, last_start, first_end, bins, spacing, tolerance)
     return (
         minimum if start == 0 else min(minimum + start * width, 0.0),
         maximum if end == bins else max(minimum + end * width, 0.0),
     )
 
 
-def _evenly(first: int, last: int) -> list[int]:
-    return sorted(set(np.linspace(first, last, _COARSE_STEPS + 1).astype(int).tolist()), reverse=first > last)
+def _evenly(first: int, last: int) -> Edges:
+    """Edges from `first` to `last`, each once."""
+    return np.unique(np.linspace(first, last, _COARSE_STEPS + 1).astype(np.intp))[:: -1 if first > last else 1]
+
+
+def _pairs(starts: Edges, ends: Edges) -> tuple[Edges, Edges]:
+    """All candidates of those edges, in the order of the starts, and of one start in that of the ends."""
+    start, end = np.repeat(starts, ends.size), np.tile(ends, starts.size)
+    proper = start < end
+    return start[proper], end[proper]
 
 
 def _first_least(errors: Float64Array, tolerance: float) -> int:
@@ -192,7 +215,8 @@ def _first_least(errors: Float64Array, tolerance: float) -> int:
 
 
 def _search(
-    coarse: Iterable[tuple[int, int]],
+    start: Edges,
+    end: Edges,
     errors: _Errors,
     last_start: int,
     first_end: int,
@@ -200,26 +224,25 @@ def _search(
     spacing: int,
     tolerance: float,
 ) -> tuple[int, int]:
-    """The best candidate of a `coarse` grid, widest first, improved by ever smaller steps around it.
+    """The best candidate of a coarse grid, widest first, improved by ever smaller steps around it.
 
     Errors that differ by no more than `tolerance` are equal.
     """
-    candidates = list(coarse)
-    found = errors(candidates)
+    found = errors(start, end)
     index = _first_least(found, tolerance)
-    best, least = candidates[index], float(found[index])
+    best, least = (int(start[index]), int(end[index])), float(found[index])
     step = max(spacing // 2, 1)
+    known: dict[tuple[int, int], float] = {}
     while step:
         offsets = (-2 * step, -step, 0, step, 2 * step)
-        around = sorted(
-            {
-                (min(max(best[0] + ds, 0), last_start), min(max(best[1] + de, first_end), bins))
-                for ds, de in itertools.product(offsets, offsets)
-            },
-            key=lambda candidate: (candidate[0], -candidate[1]),
-        )
-        around = [candidate for candidate in around if candidate[0] < candidate[1]]
-        found = errors(around)
+        starts = sorted({min(max(best[0] + offset, 0), last_start) for offset in offsets})
+        ends = sorted({min(max(best[1] + offset, first_end), bins) for offset in offsets}, reverse=True)
+        around = [(s, e) for s in starts for e in ends if s < e]
+        # Many were around the last best one too.
+        new = [candidate for candidate in around if candidate not in known]
+        if new:
+            known.update(zip(new, errors(*np.array(new, np.intp).T).tolist(), strict=True))
+        found = np.array([known[candidate] for candidate in around])
         index = _first_least(found, tolerance)
         if found[index] < least - tolerance:
             best, least = around[index], float(found[index])

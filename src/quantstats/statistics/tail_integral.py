@@ -13,6 +13,8 @@ operations for each *level*, not for each bin; the cumulative sums over j give a
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,61 +39,95 @@ class TailIntegral:
         self.largest = float(edges[-1]) if counts.size else 0.0
         #: how many values there are
         self.count = float(counts.sum())
-        width = np.diff(edges)
+        self._lower = edges
+        self._counts = counts
+        self._width = width = edges[1:] - edges[:-1]
         with np.errstate(divide="ignore", invalid="ignore"):
             density = np.where(width > 0, counts / width, 0.0)
-        # Of the values above the upper edge of each bin: how many, and the integral of the tail from there.
-        above = self.count - np.cumsum(counts)
-        piece = width * (above + counts / 2)
-        beyond = np.cumsum(piece[::-1])[::-1] - piece
-        # The integral of twice the tail's integral: what it costs to clip there.
-        piece2 = width * (2 * beyond + width * (above + counts / 3))
-        clipped = np.cumsum(piece2[::-1])[::-1] - piece2
         # A row before the bins, in which T is linear, and one behind, in which it is zero.
         self._edge = np.concatenate([edges, edges[-1:]])
-        self._above = np.concatenate([[self.count], above, [0.0]])
-        self._beyond = np.concatenate([[beyond[0] + piece[0] if counts.size else 0.0], beyond, [0.0]])
-        self._clipped = np.concatenate([[clipped[0] + piece2[0] if counts.size else 0.0], clipped, [0.0]])
+        # Of the values above the upper edge of each bin: how many.
+        self._above = np.concatenate([[self.count], self.count - np.cumsum(counts), [0.0]])
         self._half_density = np.concatenate([[0.0], density / 2, [0.0]])
         # Whether the first bin begins above its lower border.
         self._cut = bool(edges[0].astype(np.float32).view(np.uint32) & np.uint32(0xFFFF))
-        low, high = edges[:-1], edges[1:]
-        power = (low * low + low * high + high * high) / 3 * counts
-        #: sum of squares
-        self.power = float(power.sum())
-        # Of the values below each edge.
-        self._power_below = np.concatenate([[0.0], np.cumsum(power)])
-        self._lower = edges
+
+    # What not everyone asks for.
+
+    @cached_property
+    def _beyond(self) -> Float64Array:
+        """The integral of the tail from the upper edge of each bin."""
+        return self._from_above(self._width * (self._above[1:-1] + self._counts / 2))
+
+    @cached_property
+    def _clipped(self) -> Float64Array:
+        """The integral of twice the tail's integral: what it costs to clip at the upper edge of each bin."""
+        width, beyond = self._width, self._beyond[1:-1]
+        return self._from_above(width * (2 * beyond + width * (self._above[1:-1] + self._counts / 3)))
+
+    @staticmethod
+    def _from_above(piece: Float64Array) -> Float64Array:
+        """The sums of the pieces above each bin, with the rows before and behind the bins."""
+        above = np.cumsum(piece[::-1])[::-1] - piece
+        return np.concatenate([[above[0] + piece[0] if piece.size else 0.0], above, [0.0]])
+
+    @cached_property
+    def _power(self) -> Float64Array:
+        low, high = self._lower[:-1], self._lower[1:]
+        power: Float64Array = (low * low + low * high + high * high) / 3 * self._counts
+        return power
+
+    @cached_property
+    def power(self) -> float:
+        """Sum of squares."""
+        return float(self._power.sum())
 
     def _row(self, boundary: Float64Array) -> tuple[npt.NDArray[np.intp], Float64Array]:
-        """The row of the table for each boundary, and how far the upper edge of its bin lies above it."""
+        """The row of the table for each boundary, and how far the upper edge of its bin lies above it.
+
+        Rows before the first and behind the last stand for these.
+        """
         with np.errstate(over="ignore"):
             key = (boundary.astype(np.float32).view(np.uint32) >> np.uint32(16)).astype(np.intp)
         key -= self._first - 1
-        row = np.minimum(np.maximum(key, 0, out=key), self._edge.size - 1, out=key)
         if self._cut:
-            row[boundary < self._lower[0]] = 0
-        return row, np.maximum(self._edge[row] - boundary, 0.0)
+            key[boundary < self._lower[0]] = 0
+        distance = self._edge.take(key, mode="clip")
+        distance -= boundary
+        return key, np.maximum(distance, 0.0, out=distance)
 
     def __call__(self, boundary: Float64Array) -> Float64Array:
         """T at each of several boundaries, not negative."""
+        if not self.count:
+            return np.zeros_like(boundary)
         row, distance = self._row(boundary)
-        value: Float64Array = self._beyond[row] + distance * (self._above[row] + distance * self._half_density[row])
+        # The searches spend their time here, so no more arrays are made than must be.
+        value: Float64Array = self._half_density.take(row, mode="clip")
+        value *= distance
+        value += self._above.take(row, mode="clip")
+        value *= distance
+        value += self._beyond.take(row, mode="clip")
         return value
 
     def above(self, boundary: Float64Array) -> Float64Array:
         """How many magnitudes lie above each of several boundaries, not negative."""
+        if not self.count:
+            return np.zeros_like(boundary)
         row, distance = self._row(boundary)
-        value: Float64Array = self._above[row] + distance * (2 * self._half_density[row])
+        value: Float64Array = self._half_density.take(row, mode="clip")
+        value *= 2
+        value *= distance
+        value += self._above.take(row, mode="clip")
         return value
 
     def clipping(self, boundary: Float64Array) -> Float64Array:
         """Sum of squared errors of clipping at each of several boundaries: of ``max(x - b, 0)^2``."""
         row, distance = self._row(boundary)
-        cubic = distance * (self._half_density[row] * (2 / 3))
-        value: Float64Array = self._clipped[row] + distance * (
-            2 * self._beyond[row] + distance * (self._above[row] + cubic)
+        half_density, above, beyond, clipped = (
+            table.take(row, mode="clip") for table in (self._half_density, self._above, self._beyond, self._clipped)
         )
+        cubic = distance * (half_density * (2 / 3))
+        value: Float64Array = clipped + distance * (2 * beyond + distance * (above + cubic))
         return value
 
     def least_boundary(self, error: float) -> float:
@@ -103,7 +139,8 @@ class TailIntegral:
 
     def greatest_dead_zone(self, error: float) -> float:
         """A boundary above which rounding everything below it to zero costs more than `error`; infinite if none is."""
-        dear = int(np.searchsorted(self._power_below, error, side="right"))
+        below = np.concatenate([[0.0], np.cumsum(self._power)])  # of the values below each edge
+        dear = int(np.searchsorted(below, error, side="right"))
         return float(self._lower[dear]) if dear < self._lower.size else float("inf")
 
     def errors(self, step: Float64Array, levels: int) -> Float64Array:
@@ -113,14 +150,18 @@ class TailIntegral:
         :param levels: the largest number of levels besides zero.
         :returns: [n, levels + 1].
         """
-        boundary = step[:, np.newaxis] * (np.arange(levels) + 0.5)
         gain = np.zeros((step.size, levels + 1))
+        if not self.count:
+            return gain
+        boundary = step[:, np.newaxis] * (np.arange(levels) + 0.5)
         np.cumsum(self(boundary), axis=1, out=gain[:, 1:])
         error: Float64Array = np.maximum(self.power - 2 * step[:, np.newaxis] * gain, 0.0)
         return error
 
     def error(self, step: Float64Array, levels: int) -> Float64Array:
         """Sum of squared errors for each step, with `levels` levels besides zero: [n]."""
+        if not self.count:
+            return np.zeros_like(step)
         boundary = step[:, np.newaxis] * (np.arange(levels) + 0.5)
         error: Float64Array = np.maximum(self.power - 2 * step * self(boundary).sum(axis=1), 0.0)
         return error
