@@ -255,6 +255,10 @@ class RangeEstimatorParametersSet:
     AUTO = _Preset((StatisticsType.RAW, AggregatorType.AUTO), (StatisticsType.RAW, AggregatorType.AUTO))
 
 
+# Every access to a preset copies it; these are read alone.
+_MINMAX, _MEAN_MINMAX = RangeEstimatorParametersSet.MINMAX, RangeEstimatorParametersSet.MEAN_MINMAX
+
+
 def _override(
     default: StatisticsCollectorParameters, user: StatisticsCollectorParameters
 ) -> StatisticsCollectorParameters:
@@ -276,7 +280,6 @@ def resolve(params: RangeEstimatorParameters | None, *, is_weight: bool, per_cha
     by_extrema = is_weight or per_channel
     if params is None:
         return RangeEstimatorParametersSet.MINMAX if by_extrema else RangeEstimatorParametersSet.AUTO
-    default = RangeEstimatorParametersSet.MINMAX if by_extrema else RangeEstimatorParametersSet.MEAN_MINMAX
     check_instance("resolve", "params", params, RangeEstimatorParameters)
     params.validate()
     if params.is_histogram and per_channel:
@@ -286,4 +289,5 @@ def resolve(params: RangeEstimatorParameters | None, *, is_weight: bool, per_cha
             f"RangeEstimatorParameters: {name} estimates one range per tensor, but these {place} are quantized per "
             "channel; use another estimator such as RangeEstimatorParametersSet.MINMAX, or set per_channel=False"
         )
+    default = _MINMAX if by_extrema else _MEAN_MINMAX
     return RangeEstimatorParameters(min=_override(default.min, params.min), max=_override(default.max, params.max))
