@@ -16,6 +16,7 @@ import onnx
 import pytest
 from nncf.common import insertion_point_graph
 from nncf.common.graph import graph as nncf_graph
+from nncf.common.graph.patterns import GraphPattern
 from nncf.common.graph.patterns.manager import PatternsManager
 from nncf.common.tensor_statistics import collectors
 from nncf.common.utils.backend import BackendType
@@ -504,6 +505,22 @@ def test_shapes_are_inferred_as_by_onnx(repository: Path) -> None:
         assert model.SerializeToString(deterministic=True) == before
 
 
+@pytest.mark.parametrize("device", [TargetDevice.ANY, TargetDevice.CPU])
+@pytest.mark.parametrize("model_type", [None, ModelType.TRANSFORMER])
+def test_patterns_are_nncfs(model_type: ModelType | None, device: TargetDevice) -> None:
+    def build() -> list[Any]:
+        found = []
+        for make in (PatternsManager.get_full_hw_pattern_graph, PatternsManager.get_full_ignored_pattern_graph):
+            graph = make(BackendType.ONNX, device, model_type).graph
+            neighbours = {node: (list(graph.pred[node]), list(graph.succ[node])) for node in graph}
+            found.append((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True)), neighbours))
+        return found
+
+    plain, fast = _both(build)
+    assert plain == fast
+    assert all(len(nodes) > 10 for nodes, _, _ in plain)
+
+
 @pytest.mark.parametrize("model_type", [None, ModelType.TRANSFORMER])
 def test_patterns_are_found_as_by_nncf(model_type: ModelType | None, repository: Path) -> None:
     fused = PatternsManager.get_full_hw_pattern_graph(BackendType.ONNX, TargetDevice.ANY, model_type)
@@ -530,6 +547,7 @@ def _state() -> list[Any]:
         (collectors.HistogramAggregator, "_non_linear_param_search"),
         (collectors.NoOutliersAggregatorBase, "_aggregation_fn"),
         (engine.ONNXEngine, "__init__"),
+        (GraphPattern, "_unite_with_copy_of_graph"),
         (nncf_graph, "find_subgraphs_matching_pattern"),
         (insertion_point_graph, "find_subgraphs_matching_pattern"),
         (model_transformer, "onnx"),

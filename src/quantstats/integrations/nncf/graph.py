@@ -5,6 +5,7 @@
   of its large floating-point constants.
 - The search for patterns of operations passes over those of which the graph lacks an operation or a connection. nncf
   has about 200 patterns, of which a network has a few.
+- A pattern that joins the others is added to their graph; nncf copies that graph each time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ def served() -> Iterator[tuple[Any, str, Any]]:
     """What of nncf is changed, the name of an attribute of it, and what takes its place."""
     from nncf.common import insertion_point_graph
     from nncf.common.graph import graph
+    from nncf.common.graph.patterns import GraphPattern
 
+    name = "_unite_with_copy_of_graph"
+    yield GraphPattern, name, _unite_in_place(GraphPattern.__dict__[name])
     for module in (graph, insertion_point_graph):
         name = "find_subgraphs_matching_pattern"
         yield module, name, _among_possible_patterns(getattr(module, name))
@@ -107,6 +111,24 @@ def _copy_fields(message: Any, to: Any, *, but: str) -> None:
             getattr(to, field.name).CopyFrom(getattr(message, field.name))
         elif present:
             setattr(to, field.name, getattr(message, field.name))
+
+
+def _unite_in_place(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def unite(self: Any, graph: Any) -> Any:
+        # nncf's own gives the nodes new names; united with nothing it takes no time.
+        alone = type(self)()
+        alone._node_counter = self._node_counter
+        copied = original(alone, graph)
+        if not copied.nodes.isdisjoint(self._graph.nodes):
+            return original(self, graph)  # an error
+        self._node_counter = alone._node_counter
+        self._graph.add_nodes_from(copied.nodes(data=True))
+        several = {"keys": True} if copied.is_multigraph() else {}
+        self._graph.add_edges_from(copied.edges(data=True, **several))
+        return copied
+
+    return unite
 
 
 def _among_possible_patterns(original: Callable[..., Any]) -> Callable[..., Any]:
