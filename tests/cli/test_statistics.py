@@ -117,7 +117,8 @@ def test_merging_what_does_not_go_together(quantstats: Command, model: Path, dat
     for path, count in ((a, 3), (b, 5)):
         assert quantstats("calibrate", model, "--data", data, "-o", path, "--subset-size", count).exit_code == 0
     line = error_of(quantstats("merge", a, b, "-o", out))
-    assert line.startswith(f"error: {b}: sample '0' and 2 more is on both sides")
+    assert line.startswith(f"error: {b}: sample '0' and 2 more are on both sides")
+    assert "--skip-duplicates" in line
     assert quantstats("merge", a, b, "-o", out, "--skip-duplicates").exit_code == 0
     assert out.read_bytes() == b.read_bytes()
     assert "exists; give another name, or --overwrite" in error_of(quantstats("merge", a, "-o", out))

@@ -323,6 +323,8 @@ def test_statistics_without_channels_are_refused_where_channels_are_quantized() 
         ({"sample_ids": ["a"]}, qs.DataError, "there are 1 sample ids, and the data have more samples"),
         ({"sample_ids": ["a", "a", "b"]}, qs.DataError, "sample 'a' is there twice"),
         ({"sample_ids": range(4)}, qs.DataError, "there are 4 sample ids, and the data have 3 samples; give one for"),
+        ({"progress": 5}, qs.ParameterError, r"calibrate\.progress=5 is not a bool, nor can it be called"),
+        ({"progress": None}, qs.ParameterError, r"calibrate\.progress=None is not a bool"),
         ({"sample_ids": 5}, qs.ParameterError, r"calibrate\.sample_ids=5 is not a list; give an id for each"),
         ({"sample_ids": "run1"}, qs.ParameterError, r"calibrate\.sample_ids='run1' is not a list"),
         ({"range_estimators": None}, qs.ParameterError, r"calibrate\.range_estimators=None is not a list; write"),
@@ -336,7 +338,7 @@ def test_statistics_without_channels_are_refused_where_channels_are_quantized() 
 )
 def test_parameter_that_cannot_be_honoured(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        collect(residual_network(), images(3), **options)
+        qs.calibrate(NumpyAdapter(residual_network()), images(3), **{"progress": False, **options})
 
 
 def test_data_of_unknown_length_that_have_fewer_samples_than_there_are_ids() -> None:
@@ -366,6 +368,24 @@ def test_quantize_needs_data_or_statistics() -> None:
     )
     with pytest.raises(qs.ParameterError, match=message):
         qs.quantize(NumpyAdapter(residual_network()), statistics="file")  # type: ignore[arg-type]
+    with pytest.raises(qs.ParameterError, match=r"quantize\.progress='yes' is not a bool"):
+        qs.quantize(NumpyAdapter(residual_network()), images(1), progress="yes")  # type: ignore[arg-type]
+
+
+def test_quantize_refuses_data_that_it_would_not_read() -> None:
+    network, data = residual_network(), images(3)
+    statistics = collect(network, data)
+    off = qs.AdvancedQuantizationParameters(disable_bias_correction=True)
+    for options in ({}, {"fast_bias_correction": False, "advanced_parameters": off}):
+        with pytest.raises(qs.ParameterError, match="calibration_dataset and statistics are both given, but ranges"):
+            qs.quantize(NumpyAdapter(network), data, statistics=statistics, progress=False, **options)
+    outputs = [
+        NumpyAdapter(qs.quantize(NumpyAdapter(network), data, fast_bias_correction=False, progress=False, **given)).run(
+            {"image": data[0]}, network.outputs
+        )
+        for given in ({}, {"statistics": statistics})
+    ]
+    np.testing.assert_equal(*outputs)
 
 
 def test_a_tensor_without_a_range_is_named_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -317,7 +317,7 @@ def test_a_sample_on_both_sides_is_an_error() -> None:
     samples = list(np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32))
     a, b = collect(samples, [0, 1, 2]), collect(samples[1:], [1, 2])
     before = copy.deepcopy(a)
-    with pytest.raises(DataError, match=r"sample '1' and 1 more is on both sides"):
+    with pytest.raises(DataError, match=r"sample '1' and 1 more are on both sides"):
         a.merge(b)
     assert a == before
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quantstats._validation import check_count, check_instance, check_member
 from quantstats.advanced_parameters import AdvancedQuantizationParameters
 from quantstats.errors import ParameterError
@@ -17,6 +19,7 @@ def check_parameters(
     model_type: ModelType | None,
     ignored_scope: IgnoredScope | None,
     advanced: AdvancedQuantizationParameters,
+    progress: Any,
     target_device: TargetDevice = TargetDevice.ANY,
 ) -> None:
     """Refuse what is malformed, and what would be ignored in silence.
@@ -39,6 +42,8 @@ def check_parameters(
         )
     find_pairing(advanced.overflow_pairing)
     check_count(owner, "subset_size", subset_size, least=1)
+    if not isinstance(progress, bool) and not callable(progress):
+        raise ParameterError(f"{owner}.progress={progress!r} is not a bool, nor can it be called; use True or False")
     if advanced.backend_params:
         raise ParameterError(
             f"AdvancedQuantizationParameters.backend_params has {', '.join(map(repr, advanced.backend_params))}, but "

@@ -99,6 +99,7 @@ def calibrate(
         model_type=model_type,
         ignored_scope=ignored_scope,
         advanced=advanced,
+        progress=progress,
     )
     check_bool(owner, "per_channel", per_channel)
     check_policy(owner, non_finite)

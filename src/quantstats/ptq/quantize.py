@@ -11,7 +11,7 @@ from quantstats._validation import check_bool, check_instance
 from quantstats.adapters import adapter_for
 from quantstats.adapters.protocol import ModelAdapter, Sample
 from quantstats.advanced_parameters import AdvancedBiasCorrectionParameters, AdvancedQuantizationParameters
-from quantstats.errors import DataError
+from quantstats.errors import DataError, ParameterError
 from quantstats.parameters import IgnoredScope, ModelType, QuantizationPreset, TargetDevice
 from quantstats.ptq.bias_correction import InputMean, channel_mean_taps, correct_fast, correct_full
 from quantstats.ptq.calibration import observe
@@ -50,8 +50,8 @@ def quantize(
 
     :param model: For ONNX a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``; else an object that is a
         :class:`~quantstats.adapters.protocol.ModelAdapter`.
-    :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples. May be left out,
-        and is not read, where `statistics` are given and biases are not corrected fully.
+    :param calibration_dataset: A :class:`~quantstats.ptq.dataset.Dataset` or any iterable of samples. Left out where
+        `statistics` are given, unless biases are corrected fully.
     :param preset: ``performance`` (all symmetric) or ``mixed`` (asymmetric activations); ``None`` takes ``mixed`` for
         transformers, else ``performance``.
     :param target_device: The CPU that will run the model: ANY or CPU of any generation, or AVX2, AVX512 or VNNI.
@@ -81,6 +81,12 @@ def quantize(
     if isinstance(advanced_parameters, AdvancedQuantizationParameters):
         settings = advanced_parameters.backend_params
         advanced_parameters = dataclasses.replace(advanced_parameters, backend_params={})
+    reads_data = not fast_bias_correction and not getattr(advanced_parameters, "disable_bias_correction", False)
+    if statistics is not None and calibration_dataset is not None and not reads_data:
+        raise ParameterError(
+            "calibration_dataset and statistics are both given, but ranges come from one of them; leave one out, or "
+            "give fast_bias_correction=False, which runs the quantized model on the data"
+        )
     adapter = adapter_for(model, settings)
     plan = make_plan(
         adapter,
@@ -117,7 +123,7 @@ def make_plan(
     """Return the plan that :func:`quantize` emits: every decision and every number about the quantized model.
 
     Placement comes first, so a model with nothing to quantize or a scope without a match fails before any data is read.
-    Parameters and errors are those of :func:`quantize`.
+    Parameters and errors are those of :func:`quantize`, but data that would not be read may be given.
     """
     advanced = AdvancedQuantizationParameters() if advanced_parameters is None else advanced_parameters
     check_parameters(
@@ -127,6 +133,7 @@ def make_plan(
         model_type=model_type,
         ignored_scope=ignored_scope,
         advanced=advanced,
+        progress=progress,
         target_device=target_device,
     )
     check_bool("quantize", "fast_bias_correction", fast_bias_correction)

@@ -270,10 +270,12 @@ class CalibrationStatistics:
             raise DataError(f"these statistics cannot be merged, they differ in {difference}; collect both alike")
         common = [sample for sample in other._sample_ids if sample in self._sample_ids]
         if common and duplicates == "raise":
-            more = f" and {len(common) - 1} more" if len(common) > 1 else ""
+            what = f"sample {common[0]!r} is"
+            if len(common) > 1:
+                what = f"sample {common[0]!r} and {len(common) - 1} more are"
             raise DataError(
-                f"sample {common[0]!r}{more} is on both sides; give every sample an id of its own, or merge with "
-                "duplicates='skip' if a part was merged twice"
+                f"{what} on both sides; give every sample an id of its own, or skip those of a part that was merged "
+                "twice with duplicates='skip', on the command line --skip-duplicates"
             )
         if common:
             self._check_same_rows(other, common)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantstats.adapters.onnx import OnnxAdapter, runtime
+from quantstats.errors import ModelError
 from quantstats.ptq.graph import OperationKind
 
 from .models import ModelBuilder, small_cnn
@@ -263,3 +266,11 @@ def test_types_behind_operators_of_other_domains_are_known() -> None:
     emitted = adapter.emit(min_max_plan(adapter, feeds))
     assert {item.domain for item in emitted.opset_import} == {"", "com.microsoft"}
     assert_computes_the_same(model, adapter, **feeds)
+
+
+def test_a_temporary_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(
+        ModelError, match=r"no temporary directory can be made in '.*gone': No such file .*; set TMPDIR"
+    ):
+        OnnxAdapter(small_cnn())

@@ -152,6 +152,7 @@ def restore_accuracy(
         model_type=model_type,
         ignored_scope=ignored_scope,
         advanced=advanced,
+        progress=progress,
         target_device=target_device,
     )
     check_bool(owner, "fast_bias_correction", fast_bias_correction)
