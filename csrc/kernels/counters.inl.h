@@ -84,13 +84,7 @@ struct BitKeys {
   // Finds the indices of up to kIndices elements, and returns how many there are.
   template <class E>
   int operator()(const E* x, int n, int32_t* index) {
-    mf32 gone = gt(set1(0), set1(0));
-    for (int i = 0; i < n; i += kLanes) {
-      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(1.0f));
-      gone = mask_or(gone, left_out(v));
-      store(index + i, key(as_i32(v)));
-    }
-    return any(gone) ? without_those(x, n, index) : n;
+    return sparse_ ? of_some(x, n, index) : of_all(x, n, index);
   }
   // A double is cut to a float towards zero, as the bins cut a float: finite values stay finite, and every bin holds
   // just the values from its lower edge up to the next.
@@ -111,19 +105,40 @@ struct BitKeys {
     return bit_xor(shift_right_logical<16>(bits), flip);
   }
   template <class E>
-  int without_those(const E* x, int n, int32_t* index) {
-    alignas(64) float kept[kIndices + kLanes];
-    int size = 0, unordered_count = 0;
+  int of_all(const E* x, int n, int32_t* index) {
+    mf32 gone = gt(set1(0), set1(0));
     for (int i = 0; i < n; i += kLanes) {
-      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(0.0f));
-      unordered_count += popcount(unordered(v, v));
-      size += compress_store(kept + size, mask_not(left_out(v)), v);
+      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, set1(1.0f));
+      gone = mask_or(gone, left_out(v));
+      store(index + i, key(as_i32(v)));
     }
-    for (int i = 0; i < size; i += kLanes) store(index + i, key(as_i32(load(kept + i))));
+    sparse_ = any(gone);
+    return sparse_ ? of_some(x, n, index) : n;
+  }
+  template <class E>
+  int of_some(const E* x, int n, int32_t* index) {
+    const vf32 zero = set1(0.0f);
+    mf32 odd = no_lanes(zero);
+    int size = 0;
+    for (int i = 0; i < n; i += kLanes) {
+      const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, zero);
+      odd = mask_or(odd, unordered(v, v));
+      size += compress_store(index + size, mask_not(left_out(v)), key(as_i32(v)));
+    }
+    int unordered_count = 0;
+    if (any(odd)) {
+      for (int i = 0; i < n; i += kLanes) {
+        const vf32 v = n - i >= kLanes ? load(x + i) : load_partial(x + i, n - i, zero);
+        unordered_count += popcount(unordered(v, v));
+      }
+    }
     zeros += n - size - unordered_count;
     nan += unordered_count;
+    sparse_ = size < n;
     return size;
   }
+
+  bool sparse_ = false;  // something of the elements before was left out
 };
 
 // Counts the bits of a block besides what else is done to it.

@@ -58,16 +58,30 @@ class DirectBitCounters {
   uint64_t* counts_;
 };
 
-// Counts every element of `plan`; indexer(x, n, index) finds the indices of up to kIndices elements and returns how
-// many there are. Returns how many elements had an index that is not of a bin.
+constexpr int64_t kNear = int64_t{1} << 20;  // bytes that are read as fast as they are counted
+constexpr int kAhead = 512;                  // elements
+
+template <class X>
+QS_INLINE void prefetch_lines(const X* x, int n) {
+  constexpr int line = 64 / sizeof(X);
+  for (int i = 0; i < n; i += line) prefetch(x + i);
+}
+
+// Counts every element of `plan`; indexer(x, n, index) finds the indices of up to kIndices elements and returns
+// how many there are. Returns how many elements had an index that is not of a bin.
+//
+// While a block is counted nothing is read that follows, so that what lies beyond the second-level cache is asked for
+// in time.
 template <class E, class Histogram, class Count, class Indexer>
 int64_t count_all(const Plan& plan, Histogram histogram, Count* counts, Element<E>* buffer, Indexer& indexer) {
   alignas(64) int32_t index[kIndices];
   int64_t left_out = 0, since_flush = 0;
+  const bool far = sizeof(E) == sizeof(Element<E>) && plan.count * plan.item > kNear;  // else the reader converts
   BlockReader<E> reader(plan, plan.data, buffer);
   while (reader.next()) {
     for (int64_t i = 0; i < reader.size; i += kIndices) {
       const int n = reader.size - i < kIndices ? static_cast<int>(reader.size - i) : kIndices;
+      if (far) prefetch_lines(reader.data + i + kAhead, n);
       histogram.count(index, indexer(reader.data + i, n, index));
     }
     since_flush += reader.size;
@@ -84,7 +98,7 @@ int64_t count_all(const Plan& plan, Histogram histogram, Count* counts, Element<
 // float32, and only where it lies within `tolerance` of a whole number are the edges looked up. The tolerance covers
 // the rounding of t and that of the edges, and is below 1/4, so the bin is one of two, and which one is told by the
 // edge between them. Values that crowd an edge -- the zeros of a ReLU -- are equal to one another, nearly always: the
-// first doubtful one decides for all that equal it.
+// doubtful one that was decided last decides for all that equal it.
 //
 // Counter k + 1 is that of bin k. Those before the first and behind the last bin are of what is left out; NaN goes to
 // the first of them.
@@ -98,6 +112,9 @@ struct EqualBins {
   T least, greatest;  // to which x - low is clamped: less than a bin before the first, and behind the last
   float below;        // 1 - tolerance
   float above;        // 1 + tolerance
+  // The doubtful value decided last, none at first, and what to add to the index of all that equal it.
+  T settled = static_cast<T>(__builtin_nan(""));
+  int32_t settled_step = 0;
 
   static constexpr int32_t first = 1;
 
@@ -146,7 +163,7 @@ struct EqualBins {
     return narrow(scaled(first), scaled(second));
   }
 
-  int operator()(const T* x, int n, int32_t* index) const {
+  int operator()(const T* x, int n, int32_t* index) {
     const vf32 down = set1(below), up = set1(above);
     for (int i = 0; i < n; i += kLanes) {
       const int m = n - i < kLanes ? n - i : kLanes;
@@ -162,14 +179,17 @@ struct EqualBins {
   }
 
   // For the lanes whose bits are set: is it the counter found, or the next?
-  QS_INLINE void decide(const float* x, int n, uint32_t doubtful, int32_t* index) const {
+  QS_INLINE void decide(const float* x, int n, uint32_t doubtful, int32_t* index) {
     const vf32 v = load_partial(x, n, set1(__builtin_nanf("")));
     vi32 k = load(index);
-    while (doubtful != 0) {
-      const int first = __builtin_ctz(doubtful);
-      const mf32 equal = eq(v, set1(x[first]));
-      if (beyond(x[first], index[first])) k = select(equal, add(k, set1(1)), k);
+    for (;;) {
+      const mf32 equal = eq(v, set1(settled));
+      k = select(equal, add(k, set1(settled_step)), k);
       doubtful &= ~to_bits(equal);
+      if (doubtful == 0) break;
+      const int next = __builtin_ctz(doubtful);
+      settled = x[next];
+      settled_step = beyond(settled, index[next]);
     }
     store(index, k);
   }
@@ -214,7 +234,7 @@ void histogram_typed(const Plan& plan, const HistogramArguments& a, void* scratc
   static_assert(
       (kBlock + kBlockPad) * sizeof(T) + SubHistograms<ways>::bytes(kSubHistogramBins) <= kHistogramScratchBytes,
       "raise kHistogramScratchBytes");
-  const auto count = [&](const auto& indexer) {
+  const auto count = [&](auto& indexer) {
     if (a.bins <= kSubHistogramBins && plan.count > a.bins) {
       count_all<E>(plan, SubHistograms<ways>(counters, indexer.first, a.bins), a.counts, buffer, indexer);
     } else {
@@ -225,7 +245,8 @@ void histogram_typed(const Plan& plan, const HistogramArguments& a, void* scratc
   if (equal.set(a)) {
     count(equal);
   } else {
-    count(SearchedBins<T>{static_cast<const T*>(a.edges), static_cast<int32_t>(a.bins)});
+    SearchedBins<T> searched{static_cast<const T*>(a.edges), static_cast<int32_t>(a.bins)};
+    count(searched);
   }
 }
 
@@ -245,7 +266,7 @@ void histogram(const Plan* plan, const HistogramArguments* a, void* scratch) noe
 template <class E>
 int64_t bit_histogram_typed(const Plan& plan, uint64_t* counts, void* scratch) {
   using T = Element<E>;
-  constexpr int64_t enough = 8 * kKeys;  // elements that pay for clearing and adding up all counters
+  constexpr int64_t enough = 16 * kKeys;  // elements that pay for clearing and adding up all counters
   T* const buffer = static_cast<T*>(scratch);
   static_assert((kBlock + kBlockPad) * sizeof(T) + BitCounters::bytes(kKeys) <= kHistogramScratchBytes,
                 "raise kHistogramScratchBytes");

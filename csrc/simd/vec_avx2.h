@@ -335,6 +335,9 @@ QS_INLINE vi32 min(vi32 a, vi32 b) { return {_mm256_min_epi32(a.v, b.v)}; }
 QS_INLINE vi32 max(vi32 a, vi32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 QS_INLINE mf32 eq(vi32 a, vi32 b) { return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(a.v, b.v))}; }
 QS_INLINE mf32 gt(vi32 a, vi32 b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))}; }
+QS_INLINE int compress_store(int32_t* p, mf32 m, vi32 x) {
+  return compress_store(reinterpret_cast<float*>(p), m, as_f32(x));
+}
 template <int n>
 QS_INLINE vi32 shift_left(vi32 a) {
   return {_mm256_slli_epi32(a.v, n)};

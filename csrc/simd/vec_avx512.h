@@ -303,6 +303,9 @@ QS_INLINE vi32 min(vi32 a, vi32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
 QS_INLINE vi32 max(vi32 a, vi32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 QS_INLINE mf32 eq(vi32 a, vi32 b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
 QS_INLINE mf32 gt(vi32 a, vi32 b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
+QS_INLINE int compress_store(int32_t* p, mf32 m, vi32 x) {
+  return compress_store(reinterpret_cast<float*>(p), m, as_f32(x));
+}
 template <int n>
 QS_INLINE vi32 shift_left(vi32 a) {
   return {_mm512_slli_epi32(a.v, n)};

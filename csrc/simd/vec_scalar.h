@@ -207,6 +207,10 @@ QS_INLINE vi32 min(vi32 a, vi32 b) { return {a.v < b.v ? a.v : b.v}; }
 QS_INLINE vi32 max(vi32 a, vi32 b) { return {a.v > b.v ? a.v : b.v}; }
 QS_INLINE mf32 eq(vi32 a, vi32 b) { return {a.v == b.v}; }
 QS_INLINE mf32 gt(vi32 a, vi32 b) { return {a.v > b.v}; }
+QS_INLINE int compress_store(int32_t* p, mf32 m, vi32 x) {
+  write(p, x.v);
+  return m.m;
+}
 QS_INLINE vi32 select(mf32 m, vi32 a, vi32 b) { return m.m ? a : b; }
 template <int n>
 QS_INLINE vi32 shift_left(vi32 a) {

@@ -119,6 +119,17 @@ def test_special_data(target: Target) -> None:
     check(target, np.array(0.5, np.float32), 3, (0, 1))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_values_that_come_again_and_again_on_the_edges(target: Target, dtype: Any) -> None:
+    """Which bin a value on an edge belongs to is remembered: for that value alone."""
+    rng = np.random.default_rng(5)
+    edges = np.linspace(-4, 4, 65)
+    x = np.concatenate([rng.choice(edges, 5000), np.full(500, -4.0), np.full(500, 4.0), rng.normal(size=5000)])
+    check(target, x.astype(dtype), 64, (-4.0, 4.0))
+    check(target, np.nextafter(x.astype(np.float32), np.float32(0)), 64, (-4.0, 4.0))
+    check(target, np.repeat(rng.choice(edges, 700), 17).astype(dtype), 64, (-4.0, 4.0))
+
+
 VIEWS: dict[str, Callable[[Array], Array]] = {
     "transposed": lambda x: x.transpose(2, 0, 1),
     "reversed": lambda x: x[::-1, :, ::-1],
@@ -185,6 +196,18 @@ def test_bit_histogram_of_zeros_and_nan_among_values(target: Target, dtype: Any,
     counts = np.zeros(KEYS, np.uint64)
     assert target.bit_histogram(x, counts) == np.count_nonzero(np.isnan(x))
     np.testing.assert_array_equal(counts, np.bincount(keys(x[~np.isnan(x)].astype(np.float32)), minlength=KEYS))
+
+
+@pytest.mark.parametrize("size", [20_000, 1_200_000])
+def test_bit_histogram_of_data_that_are_dense_and_sparse_in_turn(target: Target, size: int) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.normal(size=size).astype(np.float32)
+    for begin in range(0, size, 3001):
+        part = x[begin : begin + 1501]
+        part[rng.random(part.size) < rng.choice([0.0, 0.01, 0.5, 1.0])] = rng.choice([0.0, np.nan])
+    counts = np.zeros(KEYS, np.uint64)
+    assert target.bit_histogram(x, counts) == np.count_nonzero(np.isnan(x))
+    np.testing.assert_array_equal(counts, np.bincount(keys(x[~np.isnan(x)]), minlength=KEYS))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
