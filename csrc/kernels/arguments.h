@@ -25,6 +25,8 @@ struct ReduceOutput {
   // Counters of the bit histogram, kBitCounterWords for each worker, to be filled in the same read: by reduce_all and
   // by the select family, where the plan is reduced along runs (reads_along_runs()). Null: none.
   uint32_t* counters = nullptr;
+  // The input, of which the plan may be a part, is larger than the caches of a core.
+  bool far = false;
 };
 
 // The counters of a worker are two sub-histograms, each of 65,536 counters and padding; NaN is not counted; see

@@ -16,50 +16,59 @@ constexpr int kFoldTo = 32;      // elements that a folded row is a multiple of 
 constexpr int kMostFolded = 16;  // rows that become one
 constexpr int kColumns = 1024;   // columns of one tile, gaps of strided columns included
 
-// Every `step`-th element of a run, for order statistics: whole lines are read, and the elements between are masked
-// out. The pattern of members repeats after `step` vectors.
+// Rows of several lines are read a few lines of each in turn: hardware does not follow, so rows far from the caches are
+// asked for as many bytes before they are read.
+constexpr int64_t kLeastAskedFor = 256;
+constexpr int64_t kMostAskedFor = 2048;
+constexpr int64_t kAskAhead = 8192;
+constexpr int64_t kLine = 64;
+constexpr int64_t kLeastFarRun = int64_t{1} << 20;  // bytes of a run of which the same is done
+
+// Every `step`-th element of a run, for order statistics: whole lines are read. The members of `step` vectors fill one:
+// each vector brings some, in lanes of their own. Where `step` shares a factor with the lanes, later vectors begin some
+// elements earlier, which moves their members to lanes still free.
 template <int step, class E>
 void reduce_periodic(const E* x, int64_t n, State<Element<E>>& s) {
   using T = Element<E>;
   using V = Vector<E>;
+  constexpr int shared = (step & -step) < V::lanes ? (step & -step) : V::lanes;
+  const auto begin_of = [](int j) { return j * V::lanes - j / (step / shared); };
   typename V::mask member[step];
   T flag[V::lanes];
   for (int j = 0; j < step; ++j) {
-    for (int i = 0; i < V::lanes; ++i) flag[i] = (j * V::lanes + i) % step == 0 ? T(1) : T(0);
+    for (int i = 0; i < V::lanes; ++i) flag[i] = (begin_of(j) + i) % step == 0 ? T(1) : T(0);
     member[j] = eq(load(flag), set1(T(1)));
   }
   constexpr int64_t period = static_cast<int64_t>(step) * V::lanes;
   constexpr int64_t chunk = kBlock / V::lanes * period;  // kBlock members
   const int64_t span = (n - 1) * step + 1;
+  const bool ask = span * static_cast<int64_t>(sizeof(E)) > kLeastFarRun;
   for (int64_t begin = 0; begin < span; begin += chunk) {
     const int64_t end = begin + chunk < span ? begin + chunk : span;
-    const V first = set1(element(read<E>(x + begin)));  // stands in for what is no member
-    V low[2], high[2];
-    low[0] = low[1] = set1(static_cast<T>(__builtin_inf()));
-    high[0] = high[1] = set1(static_cast<T>(-__builtin_inf()));
-    auto odd = no_lanes(first);
+    V low = set1(static_cast<T>(__builtin_inf())), high = set1(static_cast<T>(-__builtin_inf()));
+    auto odd = no_lanes(low);
     int64_t i = begin;
     for (; i + period <= end; i += period) {
+      const char* const ahead = reinterpret_cast<const char*>(x + i) + kAskAhead;
+      for (int64_t b = 0; ask && b < period * static_cast<int64_t>(sizeof(E)); b += kLine) prefetch(ahead + b);
+      V v = whole(load(x + i));
 #pragma GCC unroll 8
-      for (int j = 0; j < step; ++j) {
-        const V v = select(member[j], whole(load(x + i + j * V::lanes)), first);
-        low[j & 1] = min(v, low[j & 1]);
-        high[j & 1] = max(v, high[j & 1]);
-        odd = mask_or(odd, unordered(v, v));
-      }
-    }
-    for (int j = 0; i < end; ++j, i += V::lanes) {
-      const int left = static_cast<int>(end - i < V::lanes ? end - i : V::lanes);
-      const V v = select(member[j], load_partial(x + i, left, first), first);
-      low[0] = min(v, low[0]);
-      high[0] = max(v, high[0]);
+      for (int j = 1; j < step; ++j) v = select(member[j], whole(load(x + i + begin_of(j))), v);
+      low = min(v, low);
+      high = max(v, high);
       odd = mask_or(odd, unordered(v, v));
     }
-    const T chunk_min = reduce_min(min(low[1], low[0]));
-    const T chunk_max = reduce_max(max(high[1], high[0]));
+    T chunk_min = reduce_min(low), chunk_max = reduce_max(high);
+    bool special = any(odd);
+    for (; i < end; i += step) {
+      const T v = element(read<E>(x + i));
+      if (v < chunk_min) chunk_min = v;
+      if (v > chunk_max) chunk_max = v;
+      special = special || v != v;
+    }
     if (chunk_min < s.min) s.min = chunk_min;
     if (chunk_max > s.max) s.max = chunk_max;
-    if (any(odd) || chunk_min == static_cast<T>(-__builtin_inf()) || chunk_max == static_cast<T>(__builtin_inf())) {
+    if (special || chunk_min == static_cast<T>(-__builtin_inf()) || chunk_max == static_cast<T>(__builtin_inf())) {
       for (int64_t k = begin; k < end; k += step) count_one(element(read<E>(x + k)), s);
     }
   }
@@ -274,6 +283,14 @@ void reduce_panel(const char* const* rows, int n_rows, int width, Columns<Elemen
   }
 }
 
+// A function of its own, so that panels of rows that are not asked for stay as they are.
+__attribute__((noinline)) void prefetch_rows(const char* const* rows, int n_rows, int64_t ahead, int64_t bytes) {
+  __asm__ volatile("");  // without it the call has no effect that compilers know of
+  for (int r = 0; r < n_rows; ++r) {
+    for (int64_t b = 0; b < bytes; b += kLine) prefetch(rows[r] + ahead + b);
+  }
+}
+
 template <class E>
 struct ColumnScratch {
   Columns<Element<E>> columns;
@@ -305,6 +322,7 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
   const int64_t folded_rows = folded ? reduced[0].size / fold : 0;
   const int64_t rest = folded ? reduced[0].size % fold : 0;
   if (folded) reduced[0] = {folded_rows, inner.size * item * fold, 0};
+  const int64_t row_stride = plan.n_reduced > 0 ? reduced[0].stride : 0;
 
   Odometer kept(plan.kept + 1, plan.n_kept - 1);
   do {
@@ -317,6 +335,9 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
         c.sum[i] = 0;
         c.nan[i] = c.pos_inf[i] = c.neg_inf[i] = 0;
       }
+      const int64_t row_bytes = width * item;
+      const bool ask = out.far && whole_lines && !folded && row_bytes >= kLeastAskedFor && row_bytes <= kMostAskedFor;
+      const int64_t ask_at = kAskAhead / row_bytes * row_stride;
       const char* base = plan.data + kept.in + begin * inner.stride;
       const char* rows[kPanel];
       int filled = 0;
@@ -334,6 +355,7 @@ void reduce_columns(const Plan& plan, const ReduceOutput& out, void* scratch) {
         const bool last_of_run = folded && rest > 0 && row.index[0] == folded_rows - 1;
         more = row.next();
         if (filled == kPanel || !more || last_of_run) {
+          if (ask) prefetch_rows(rows, filled, ask_at, row_bytes);
           reduce_panel<want, E>(rows, filled, width, c);
           filled = 0;
         }

@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kPartElements =
     65536;  // of a part, 256 KB of float32: enough for its overhead, small enough to balance
 constexpr size_t kLine = 64;
+constexpr int64_t kFar = int64_t{4} << 20;  // bytes of input that lie beyond the second-level cache
 
 size_t lines(size_t bytes) noexcept { return (bytes + kLine - 1) / kLine * kLine; }
 
@@ -140,8 +141,10 @@ SpreadReduction::SpreadReduction(const Plan& plan) noexcept
 
 void SpreadReduction::run(ReduceKernel kernel, const ReduceOutput& out, void* scratch) const noexcept {
   const bool segmented = segments_.parts > 1;
+  ReduceOutput whole = out;
+  whole.far = bytes_of(plan_) > kFar;
   // Without a sum the order is of no account.
-  if (threads_ == 1 && (!segmented || out.sum == nullptr)) return kernel(&plan_, &out, scratch);
+  if (threads_ == 1 && (!segmented || out.sum == nullptr)) return kernel(&plan_, &whole, scratch);
   const Partials partials(out, plan_.outputs, plan_.item == 8 ? 8 : 4, segments_.parts,
                           scratch_of(scratch, threads_, kReduceScratchBytes));
   const int64_t parts = threads_ > 1 ? outputs_.parts : 1;
@@ -152,6 +155,7 @@ void SpreadReduction::run(ReduceKernel kernel, const ReduceOutput& out, void* sc
     const Plan& outputs = parts > 1 ? part : plan_;
     const int64_t segment = i % segments_.parts;
     ReduceOutput result = segmented ? partials.of(segment) : out;
+    result.far = whole.far;
     if (out.counters != nullptr) result.counters = out.counters + worker * kBitCounterWords;
     if (!segmented) return kernel(&outputs, &result, memory);
     Plan piece;

@@ -181,6 +181,34 @@ def test_order_of_16_bit_values(target: Target, code: Any, size: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("step", range(2, 9))
+def test_every_member_of_a_strided_run_is_seen_and_nothing_between(target: Target, dtype: Any, step: int) -> None:
+    """Runs of some vectors and a rest, each member in its turn the least and the greatest."""
+    members = 77
+    parent = np.full(members * step, np.nan).astype(dtype)
+    x = parent[::step]
+    x[:] = np.linspace(-1, 1, members).astype(dtype)
+    for i in range(members):
+        before = x[i]
+        for extreme in (-2, 2):
+            x[i] = extreme
+            low, high = target.min_max(x, None, False, "raise")
+            assert (low if extreme < 0 else high) == extreme
+            assert (high if extreme < 0 else low) == (x.max() if extreme < 0 else x.min())
+        x[i] = before
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("columns", [63, 64, 65, 200])
+def test_rows_far_from_the_caches(target: Target, dtype: Any, columns: int) -> None:
+    """More than 4 MB, whose rows are asked for in advance; a slice of columns as well."""
+    rows = (5 << 20) // (columns * np.dtype(dtype).itemsize) + 3
+    parent = sample(rows * columns, dtype, columns).reshape(rows, columns)
+    check(target, parent, 0)
+    check(target, parent[:, 1:-1], 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("step", range(1, 12))
 def test_strides(target: Target, dtype: Any, step: int) -> None:
     parent = sample(40_000, dtype, step)
