@@ -5,10 +5,11 @@
 // (select_read.inl.h): a jittered sample brackets every wanted rank by an open interval whose edges are elements of the
 // set; the read counts what lies below each interval and keeps what lies inside, and the answer is selected among the
 // few elements kept. A rank that falls on the edge of its bracket is answered by the number of elements equal to the
-// edge. The brackets are five standard deviations wide; a rank outside them, or an interval that overflows its buffer,
-// falls back to radix selection on order-preserving keys (radix_select.inl.h): right, linear, slow, and counted. The
-// sample is drawn by a counter-based generator, so every instruction set takes the same way; what is kept and counted
-// is exact, so the result would not depend on the sample anyway.
+// edge. A set that fits the L2 cache is read once before for what else is wanted of it, which brings it there. The
+// brackets are five standard deviations wide; a rank outside them, or an interval that overflows its buffer, falls back
+// to radix selection on order-preserving keys (radix_select.inl.h): right, linear, slow, and counted. The sample is
+// drawn by a counter-based generator, so every instruction set takes the same way; what is kept and counted is exact,
+// so the result would not depend on the sample anyway.
 //
 // NaN is left out and counted, infinities are ordinary values, denormals are kept, a zero result is +0.0. The rank q (n
 // - 1), its fraction and the interpolation are float64 and have NumPy's form; the result is rounded once.
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int kLeastExtremes = 512;                    // elements of a set whose extremes are worth a read
 constexpr int kDirect = 16384;                         // elements of a set that is copied rather than sampled
+constexpr int64_t kCached = 1024 * 1024;               // bytes of a set that stays in the L2 cache
 constexpr double kPassWidth = 5.0, kPassMargin = 3.0;  // a miss costs a fall-back: once in some million brackets
 
 // Wanted probabilities in ascending order, and where their results go.
@@ -44,6 +46,12 @@ struct Ranks {
       insert(at.previous);
       insert(at.next);
     }
+  }
+  bool all_known() const {
+    for (int i = 0; i < n; ++i) {
+      if (!known[i]) return false;
+    }
+    return true;
   }
   void write(const Probabilities& p, int64_t count, T* values, int64_t stride) const {
     for (int j = 0; j < p.n; ++j) {
@@ -82,7 +90,8 @@ void write_nan(const Probabilities& p, T* values, int64_t stride) {
 // Resolves the ranks that fall into an interval that was read. Returns the number of fall-backs inside.
 template <class T>
 int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
-  const int64_t inside = v.below + v.at_low;
+  const int64_t inside = v.at_most_low();
+  const int64_t begin = v.has_low ? inside - v.at_low : 0;
   const int64_t above = inside + v.n_kept + v.n_dropped;
   const int64_t end = above + (v.has_low && v.lo == v.hi ? 0 : v.at_high);  // one value may be both edges
   int n = 0, index[kMaxRanks];
@@ -90,7 +99,7 @@ int resolve(const Interval<T>& v, Ranks<T>& ranks, Arena<T> arena) {
   T value[kMaxRanks];
   for (int j = 0; j < ranks.n; ++j) {
     const int64_t r = ranks.rank[j];
-    if (ranks.known[j] || r < v.below || r >= end) continue;
+    if (ranks.known[j] || r < begin || r >= end) continue;
     if (r >= inside && r < above) {
       if (v.n_dropped > 0) continue;
       index[n] = j;
@@ -151,7 +160,7 @@ SetResult select_extremes(const Set<E, magnitude>& set, const Probabilities& p, 
   }
   Ranks<T> ranks;
   ranks.insert_all(p, n);
-  high.below = n - high.n_kept - high.at_low;
+  high.below_high = n;
   int64_t fallbacks = 0;
   if (from_low > 0) fallbacks += resolve(low, ranks, arena);
   if (from_high > 0) fallbacks += resolve(high, ranks, arena);
@@ -290,6 +299,36 @@ bool has_ties(const T* sample, int64_t m, const Interval<T>* intervals, int n) {
   return false;
 }
 
+// How many elements equal `value`.
+template <class E, bool magnitude>
+int64_t count_equal(const Set<E, magnitude>& set, Element<E> value) {
+  using V = Vector<Element<E>>;
+  constexpr int ways = 4;  // a masked addition waits for the one before
+  const V e = set1(value), nan = set1(not_a_number<Element<E>>());
+  int64_t n = 0;
+  for (BlockReader<E> reader = set.reader(); reader.next();) {
+    LaneCount count[ways];
+    int64_t i = 0;
+    for (; i + ways * V::lanes <= reader.size; i += ways * V::lanes) {
+#pragma GCC unroll 4
+      for (int w = 0; w < ways; ++w) count[w].add(eq(maybe_abs<magnitude>(load(reader.data + i + w * V::lanes)), e));
+    }
+    for (; i < reader.size; i += V::lanes) {
+      const int left = reader.size - i < V::lanes ? static_cast<int>(reader.size - i) : V::lanes;
+      count[0].add(eq(maybe_abs<magnitude>(load_partial(reader.data + i, left, nan)), e));
+    }
+    for (const LaneCount& c : count) n += c.total();
+  }
+  return n;
+}
+
+// Counts what lies on the edges of an interval, in a read of its own.
+template <class E, bool magnitude>
+void count_edges(const Set<E, magnitude>& set, Interval<Element<E>>& v) {
+  if (v.has_low) v.at_low = count_equal(set, v.lo);
+  if (v.has_high) v.at_high = count_equal(set, v.hi);
+}
+
 // Draws one element of each stratum; leaves out NaN. Returns the number of elements.
 template <class E, bool magnitude>
 int64_t draw_sample(const Set<E, magnitude>& set, int64_t draws, Element<E>* sample) {
@@ -365,12 +404,39 @@ SetResult select_by_counting(const Set<E, magnitude>& set, const Probabilities& 
   return {set.plan.count - n, 0};
 }
 
+// Whether a set stays in the L2 cache while it is read by one thread, in place: then a sample is drawn from there, and
+// another read costs its instructions alone.
+template <class E, bool magnitude>
+bool fits_cache(const Set<E, magnitude>& set) {
+  const Axis& run = set.plan.reduced[0];
+  return set.plan.count * set.plan.item <= kCached && run.stride == set.plan.item && run.size >= kLongRun &&
+         (set.reading == nullptr || set.reading->threads == 1);
+}
+
+// Finds the moments in a read of their own; segment by segment, as in a reduction.
+template <class E, bool magnitude>
+void read_moments(const Set<E, magnitude>& set) {
+  for (int64_t k = 0; k < set.segments(); ++k) {
+    Plan part;
+    State<Element<E>> moments;
+    moments.counters = set.moments->counters;
+    auto reader = set.segments() == 1 ? set.large_reader() : set.segment_reader(k, part, set.block);
+    while (reader.next()) reduce_block<kOrder | kSum>(reader.data, reader.size, moments);
+    add_segment(moments, *set.moments);
+  }
+}
+
 // A large set: one read, unless the probabilities are so many that their brackets exceed the scratch memory.
 template <class E, bool magnitude>
 SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>* values, int64_t stride,
                        Arena<Element<E>> arena) {
   using T = Element<E>;
   const int64_t count = set.plan.count;
+  const bool cached = fits_cache(set);
+  if (set.moments != nullptr && cached) {
+    read_moments(set);
+    set.moments = nullptr;
+  }
   const Arena<T> before_sample = arena;
   const int64_t least = static_cast<int64_t>(__builtin_sqrt(static_cast<double>(count)));
   const int64_t draws = only_tails(p, least) ? least : sample_size(count, set.plan.item);
@@ -379,7 +445,9 @@ SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>
   const int64_t m = draw_sample(set, draws, sample);
   Interval<T> intervals[kMaxProbabilities];
   const int n_intervals = make_intervals(p, sample, m, count, intervals, arena);
-  const bool ties = has_ties(sample, m, intervals, n_intervals);
+  // Counting what lies on the edges makes a read half as long again, so a set in the cache is read once more instead,
+  // and only for those edges that turn out to hold a rank.
+  const bool ties = !cached && has_ties(sample, m, intervals, n_intervals);
 
   Ranks<T> ranks;
   int64_t n = count, fallbacks = 0;
@@ -417,9 +485,13 @@ SetResult select_large(Set<E, magnitude> set, const Probabilities& p, Element<E>
     }
     for (int i = begin; i < end; ++i) {
       Interval<T>& v = intervals[i];
-      if (v.has_low && !v.has_high) v.below = n - v.n_kept - v.n_dropped - v.at_low;
+      if (!v.has_high) v.below_high = n;
       fallbacks += resolve(v, ranks, rest);
     }
+  }
+  for (int i = 0; i < n_intervals && !ranks.all_known(); ++i) {
+    count_edges(set, intervals[i]);
+    fallbacks += resolve(intervals[i], ranks, arena);
   }
   for (int j = 0; j < ranks.n; ++j) {
     if (ranks.known[j]) continue;

@@ -40,7 +40,7 @@ struct Arena {
 };
 
 // SplitMix64: the i-th number of a fixed sequence.
-QS_INLINE uint64_t random_bits(uint64_t i) {
+QS_INLINE constexpr uint64_t random_bits(uint64_t i) {
   uint64_t z = (i + 1) * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -60,6 +60,26 @@ struct JitteredStrata {
     return static_cast<int64_t>(begin + ((random_bits(seed + static_cast<uint64_t>(i)) >> 32) * width >> 32));
   }
 };
+
+// The same for the many small samples of elements in memory: `strata` is a power of two, and the numbers come from a
+// table.
+struct JitterTable {
+  static constexpr int size = 256;
+  uint16_t bits[size] = {};
+  constexpr JitterTable() {
+    for (int i = 0; i < size; ++i) bits[i] = static_cast<uint16_t>(random_bits(static_cast<uint64_t>(i)));
+  }
+};
+constexpr JitterTable kJitter;
+
+template <class T>
+void draw_strata(const T* x, int64_t n, int64_t strata, int salt, T* sample) {
+  const int shift = 16 + __builtin_ctzll(static_cast<uint64_t>(strata));
+  for (int64_t i = 0; i < strata; ++i) {
+    const uint64_t at = static_cast<uint64_t>(i) << 16 | kJitter.bits[(i + 61 * salt) % JitterTable::size];
+    sample[i] = x[at * static_cast<uint64_t>(n) >> shift];
+  }
+}
 
 // Sample ranks that enclose the sample position of a wanted rank; -1 and `size` mean that the bracket is open to that
 // side.
@@ -116,6 +136,15 @@ int64_t count_below(const T* x, int64_t n, T edge) {
   return below + popcount(lt(load_partial(x + i, static_cast<int>(n - i), e), e));
 }
 
+template <class T>
+int64_t count_at_most(const T* x, int64_t n, T edge) {
+  using V = Vector<T>;
+  const V e = set1(edge), nan = set1(not_a_number<T>());
+  int64_t at_most = 0, i = 0;
+  for (; i + V::lanes <= n; i += V::lanes) at_most += popcount(le(load(x + i), e));
+  return at_most + popcount(le(load_partial(x + i, static_cast<int>(n - i), nan), e));
+}
+
 // What collect() finds: the elements in the open interval (lo, hi), and how many lie at or below lo.
 template <class T>
 struct Kept {
@@ -131,23 +160,21 @@ bool collect(const T* x, int64_t n, T lo, T hi, Arena<T>* arena, Kept<T>* kept) 
   const V low = set1(lo), high = set1(hi), nan = set1(not_a_number<T>());
   T* const begin = arena->at;
   T* to = begin;
-  int64_t at_most_low = 0;
+  int64_t below_high = 0;
+  const auto take = [&](V v) {
+    const auto below = lt(v, high);
+    below_high += popcount(below);
+    to += compress_store(to, mask_and(below, gt(v, low)), v);
+  };
   for (int64_t at = 0; at < n; at += kChunk) {
     if (arena->end - to < kChunk + kPad && arena->end - to < n - at + kPad) return false;
     const int64_t end = n - at < kChunk ? n : at + kChunk;
     int64_t i = at;
-    for (; i + V::lanes <= end; i += V::lanes) {
-      const V v = load(x + i);
-      at_most_low += popcount(le(v, low));
-      to += compress_store(to, mask_and(gt(v, low), lt(v, high)), v);
-    }
-    if (i < end) {
-      const V v = load_partial(x + i, static_cast<int>(end - i), nan);
-      at_most_low += popcount(le(v, low));
-      to += compress_store(to, mask_and(gt(v, low), lt(v, high)), v);
-    }
+    for (; i + V::lanes <= end; i += V::lanes) take(load(x + i));
+    if (i < end) take(load_partial(x + i, static_cast<int>(end - i), nan));
   }
-  *kept = {begin, to - begin, at_most_low};
+  // One value may be both edges.
+  *kept = {begin, to - begin, lo == hi ? count_at_most(x, n, lo) : below_high - (to - begin)};
   arena->take(to - begin);
   return true;
 }
@@ -206,21 +233,20 @@ int select_ranks(const T* x, int64_t n, const int64_t* ranks, int n_ranks, T* va
   const int64_t m = n < 16384 ? kBase : n < (1 << 20) ? 512 : 4096;
   if (depth > kMaxDepth || arena.room() < m + 4 * kPad) return select_all_by_key(x, n, ranks, n_ranks, values);
   const double scale = static_cast<double>(m) / static_cast<double>(n);
+  Arena<T> rest = arena;
+  T* const sample = rest.take(m + kPad);
+  draw_strata(x, n, m, depth, sample);
   int fallbacks = 0;
   for (int begin = 0, end; begin < n_ranks; begin = end) {
     // Ranks so close together that one bracket serves them all.
     for (end = begin + 1; end < n_ranks && ranks[end] - ranks[begin] <= n / m;) ++end;
-    Arena<T> rest = arena;
-    T* sample = rest.take(m + kPad);
-    const JitteredStrata strata(n, m, static_cast<uint64_t>(depth));
-    for (int64_t i = 0; i < m; ++i) sample[i] = x[strata.index(i)];
     const SampleBracket b = sample_bracket(static_cast<double>(ranks[begin]) * scale,
                                            static_cast<double>(ranks[end - 1]) * scale, m, kCoreWidth, kCoreMargin);
     int64_t edge_ranks[2] = {b.low, b.high};
     T edges[2] = {-infinity<T>(), infinity<T>()};
     const int from = b.low < 0, to = b.high >= m ? 1 : 2;
     fallbacks += select_ranks(sample, m, edge_ranks + from, to - from, edges + from, rest, depth + 1);
-    fallbacks += select_within(x, n, edges[0], edges[1], ranks + begin, end - begin, values + begin, arena, depth);
+    fallbacks += select_within(x, n, edges[0], edges[1], ranks + begin, end - begin, values + begin, rest, depth);
   }
   return fallbacks;
 }

@@ -25,12 +25,16 @@ struct Interval {
   int64_t capacity;
   int64_t wanted;  // of a tail: elements, counted from its open side, among which its ranks lie
   int64_t n_kept;
-  int64_t n_dropped;  // elements inside that overflowed the buffer: counted, but their values are lost
-  int64_t below;      // elements below lo
-  int64_t at_low;     // elements equal to lo
-  int64_t at_high;    // elements equal to hi
+  int64_t n_dropped;   // elements inside that overflowed the buffer: counted, but their values are lost
+  int64_t below_high;  // elements below hi, or all if there is no hi; of no use where there is no lo
+  int64_t at_low;      // elements equal to lo: all after a read with `ties` or count_edges(), else some
+  int64_t at_high;     // elements equal to hi, likewise
 
   bool is_tail() const { return !has_low || !has_high; }
+  // Elements at or below lo.
+  int64_t at_most_low() const {
+    return !has_low ? 0 : has_high && lo == hi ? below_high + at_low : below_high - n_kept - n_dropped;
+  }
   // Elements kept at which a tail tightens its threshold.
   int64_t limit() const { return 2 * wanted + 192; }
 };
@@ -55,8 +59,7 @@ int64_t count_nan(const T* x, int64_t n) {
   return count.total();
 }
 
-// Keeps what lies below low.hi or above high.lo. `ties`: the masses at these edges may be large and are counted without
-// a branch; otherwise an element on an edge takes the branch too. Returns the number of NaN.
+// Keeps what lies below low.hi or above high.lo. `ties`: counts what lies on these edges. Returns the number of NaN.
 template <bool magnitude, bool ties, class T>
 int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
   using V = Vector<T>;
@@ -69,10 +72,6 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
   const auto keep = [&](V v) {
     to_low += compress_store(to_low, lt(v, e1), v);
     to_high += compress_store(to_high, gt(v, e2), v);
-    if constexpr (!ties) {
-      at_low.add(eq(v, e1));
-      at_high.add(eq(v, e2));
-    }
   };
   int64_t i = 0;
   for (; i + group * V::lanes <= n; i += group * V::lanes) {
@@ -92,7 +91,7 @@ int64_t read_tails(const T* x, int64_t n, Interval<T>& low, Interval<T>& high) {
       }
     }
     const V a = min(least[0], least[1]), b = max(greatest[0], greatest[1]);
-    if (any(ties ? mask_or(lt(a, e1), gt(b, e2)) : mask_or(le(a, e1), ge(b, e2)))) {
+    if (any(mask_or(lt(a, e1), gt(b, e2)))) {
       for (int g = 0; g < group; ++g) keep(maybe_abs<magnitude>(load(x + i + g * V::lanes)));
     }
   }
@@ -321,11 +320,8 @@ int64_t read_centre(const T* x, int64_t n, Interval<T>& interval) {
     odd.add(mask_and(unordered(v, v), first_lanes(v, left)));
     to += compress_store(to, inside(v), v);
   }
-  const int64_t kept = to - begin;
-  int64_t at_most_low = below_high.total() - kept;
-  if (interval.lo == interval.hi) at_most_low += at_high.total();
-  interval.n_kept += kept;
-  interval.below += at_most_low - at_low.total();
+  interval.n_kept += to - begin;
+  interval.below_high += below_high.total();
   interval.at_low += at_low.total();
   interval.at_high += at_high.total();
   return odd.total() != 0 ? count_nan(x, n) : 0;
@@ -340,9 +336,8 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
                     int64_t* n_nan) {
   using V = Vector<T>;
   const V e1 = set1(low.hi), e2 = set1(high.lo);
-  constexpr int size = centres > 0 ? centres : 1;
-  V lo[size], hi[size];
-  LaneCount at_most_low[size], at_low[size], at_high[size], at_e1, at_e2;
+  V lo[centres], hi[centres];
+  LaneCount below_high[centres], at_low[centres], at_high[centres], at_e1, at_e2;
   for (int c = 0; c < centres; ++c) {
     lo[c] = set1(intervals[c]->lo);
     hi[c] = set1(intervals[c]->hi);
@@ -353,9 +348,9 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
     auto inside = mask_or(lt(v, e1), gt(v, e2));
 #pragma GCC unroll 4
     for (int c = 0; c < centres; ++c) {
-      const auto at_most = le(v, lo[c]);
-      at_most_low[c].add(at_most);
-      inside = mask_or(inside, mask_and(mask_not(at_most), lt(v, hi[c])));
+      const auto below = lt(v, hi[c]);
+      below_high[c].add(below);
+      inside = mask_or(inside, mask_and(below, gt(v, lo[c])));
       if constexpr (ties) {
         at_low[c].add(eq(v, lo[c]));
         at_high[c].add(eq(v, hi[c]));
@@ -368,11 +363,14 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
     to += compress_store(to, inside, v);
   };
   int64_t i = 0;
-  for (; i + 2 * V::lanes <= n; i += 2 * V::lanes) {
-    const V v = maybe_abs<magnitude>(load(x + i)), w = maybe_abs<magnitude>(load(x + i + V::lanes));
-    odd.add(unordered(v, w));
-    take(v);
-    take(w);
+  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes) {
+    V v[4];
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) v[g] = maybe_abs<magnitude>(load(x + i + g * V::lanes));
+    odd.add(unordered(v[0], v[1]));
+    odd.add(unordered(v[2], v[3]));
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) take(v[g]);
   }
   for (; i < n; i += V::lanes) {
     const int left = n - i < V::lanes ? static_cast<int>(n - i) : V::lanes;
@@ -381,9 +379,8 @@ int64_t read_shared(const T* x, int64_t n, Interval<T>* const* intervals, Interv
     take(v);
   }
   for (int c = 0; c < centres; ++c) {
-    const int64_t equal = at_low[c].total();
-    intervals[c]->below += at_most_low[c].total() - equal;
-    intervals[c]->at_low += equal;
+    intervals[c]->below_high += below_high[c].total();
+    intervals[c]->at_low += at_low[c].total();
     intervals[c]->at_high += at_high[c].total();
   }
   low.at_high += at_e1.total();
@@ -474,14 +471,14 @@ int64_t read_keys(const E* x, int64_t n, Interval<float>* const* centre, int n_c
     }
     least = min(least, a);
     greatest = max(greatest, b);
-    beyond[i / step] = any(ties ? mask_or(lt(a, e1), gt(b, e2)) : mask_or(le(a, e1), le(e2, b)));
+    beyond[i / step] = any(mask_or(lt(a, e1), gt(b, e2)));
   }
   if (any(mask_or(gt(greatest, set1(top)), lt(least, set1(static_cast<int16_t>(-top)))))) return -1;
 
   const auto take_inside = [&](Interval<float>* const* of, auto count) {
     constexpr int c_n = decltype(count)::value;
     vi16 lo[c_n], hi[c_n];
-    ShortLaneCount at_most_low[c_n], at_low[c_n], at_high[c_n];
+    ShortLaneCount below_high[c_n], at_low[c_n], at_high[c_n];
     for (int c = 0; c < c_n; ++c) {
       lo[c] = set1(key_of<E>(of[c]->lo));
       hi[c] = set1(key_of<E>(of[c]->hi));
@@ -494,21 +491,21 @@ int64_t read_keys(const E* x, int64_t n, Interval<float>* const* centre, int n_c
         uint32_t selected = 0;
 #pragma GCC unroll 2
         for (int c = 0; c < c_n; ++c) {
-          at_most_low[c].add(le(v, lo[c]));
+          const mi16 below = lt(v, hi[c]);
+          below_high[c].add(below);
           if constexpr (ties) {
             at_low[c].add(eq(v, lo[c]));
             at_high[c].add(eq(v, hi[c]));
           }
-          selected |= to_bits(mask_and(gt(v, lo[c]), lt(v, hi[c])));
+          selected |= to_bits(mask_and(gt(v, lo[c]), below));
         }
         word |= static_cast<uint64_t>(selected) << (g * vi16::lanes);
       }
       inside[i / 64] = word;
     }
     for (int c = 0; c < c_n; ++c) {
-      const int64_t equal = at_low[c].total();
-      of[c]->below += at_most_low[c].total() - equal;
-      of[c]->at_low += equal;
+      of[c]->below_high += below_high[c].total();
+      of[c]->at_low += at_low[c].total();
       of[c]->at_high += at_high[c].total();
     }
   };
@@ -547,7 +544,7 @@ int64_t read_keys(const E* x, int64_t n, Interval<float>* const* centre, int n_c
       uint64_t wanted = 0;
       for (int g = 0; g < vectors; ++g) {
         const vi16 v = load_keys<magnitude>(bits + i + word + g * vi16::lanes);
-        const mi16 one = ties ? mask_or(lt(v, e1), gt(v, e2)) : mask_or(le(v, e1), le(e2, v));
+        const mi16 one = mask_or(lt(v, e1), gt(v, e2));
         wanted |= static_cast<uint64_t>(to_bits(one)) << (g * vi16::lanes);
       }
       for (; wanted != 0; wanted &= wanted - 1) {
@@ -556,10 +553,6 @@ int64_t read_keys(const E* x, int64_t n, Interval<float>* const* centre, int n_c
         *to_low = *to_high = value;
         to_low += value < edge_low;
         to_high += value > edge_high;
-        if constexpr (!ties) {
-          low.at_high += value == edge_low;
-          high.at_low += value == edge_high;
-        }
       }
     }
   }
@@ -621,9 +614,9 @@ struct Set {
   }
 };
 
-// Reads blocks for all intervals, of which at most one is open below and at most one other open above. `ties`: the set
-// may hold many elements equal to an edge. `spare` has room for kChunk + kPad elements. `make_room` empties an interval
-// that has no room for another chunk. Returns the number of NaN.
+// Reads blocks for all intervals, of which at most one is open below and at most one other open above. `ties`: also
+// counts what lies on their edges. `spare` has room for kChunk + kPad elements. `make_room` empties an interval that
+// has no room for another chunk. Returns the number of NaN.
 template <bool magnitude, bool ties, class E, class MakeRoom>
 int64_t read_blocks(LargeReader<E> reader, State<Element<E>>* moments, Interval<Element<E>>* intervals, int n_intervals,
                     Element<E>* spare, Arena<Element<E>> arena, const MakeRoom& make_room) {
@@ -805,7 +798,7 @@ struct ThreadIntervals {
         continue;
       }
       move(intervals[i], v);
-      v.below += intervals[i].below;
+      v.below_high += intervals[i].below_high;
       v.at_low += intervals[i].at_low;
       v.at_high += intervals[i].at_high;
     }
