@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+_Selection = slice | npt.NDArray[np.intp]
 
 # These commute with clamping: the clamped tensor's statistic is the clamped statistic. A mean does not, nor does a
 # quantile, which interpolates between a value that is clamped and one that may not be.
@@ -195,9 +196,7 @@ class _Call:
         # Where all quantiles of magnitudes are asked for of the values too: the planes of these.
         known = all(probability in self.quantiles for probability in self._abs_quantiles)
         self._planes_of_abs = (
-            np.array([self.quantiles.index(self._abs_quantiles[plane]) for plane in self._abs_planes], np.intp)
-            if known
-            else None
+            _selection([self.quantiles.index(self._abs_quantiles[plane]) for _, plane in abs_planes]) if known else None
         )
 
     def fill(self, rows: Array, summary: kernels.Summary, x: Array, axes: tuple[int, ...] | None) -> None:
@@ -208,9 +207,9 @@ class _Call:
                 value = clamp(np.asarray(value), limit)
             rows[index] = value.reshape(-1) if isinstance(value, np.ndarray) else value
         quantiles = summary.quantiles.reshape(-1, rows.shape[1])
-        if self._rows.size:
+        if self._rows is not None:
             rows[self._rows] = quantiles[self._planes]
-        if not self._abs_rows.size:
+        if self._abs_rows is None:
             return
         if self._planes_of_abs is not None and _all_at_least_zero(summary.min):
             # Without negative values magnitudes are the values, and their quantiles are known: no other read.
@@ -225,9 +224,18 @@ def _all_at_least_zero(minimum: Array | np.floating[Any]) -> bool:
     return bool((minimum >= 0).all()) if isinstance(minimum, np.ndarray) else bool(minimum >= 0)
 
 
-def _pairs(pairs: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    indices = np.array(pairs, np.intp).reshape(-1, 2)
-    return indices[:, 0], indices[:, 1]
+def _pairs(pairs: Sequence[tuple[int, int]]) -> tuple[_Selection | None, _Selection | None]:
+    if not pairs:
+        return None, None
+    rows, planes = zip(*pairs, strict=True)
+    return _selection(rows), _selection(planes)
+
+
+def _selection(indices: Sequence[int]) -> _Selection:
+    """Indices as a slice if they follow one another, which NumPy takes in a tenth of the time."""
+    first = indices[0] if indices else 0
+    following = slice(first, first + len(indices))
+    return following if list(indices) == list(range(first, following.stop)) else np.array(indices, np.intp)
 
 
 def _probabilities(columns: Sequence[tuple[int, Column]], kind: StatisticsType) -> tuple[float, ...]:
