@@ -4,6 +4,7 @@
 #include "capi/functions.h"
 #include "capi/tensor.h"
 #include "dispatch/dispatch.h"
+#include "parallel/planes.h"
 #include "parallel/scratch.h"
 #include "parallel/spread.h"
 
@@ -36,38 +37,14 @@ void fill_empty(const Plan& plan, const ReduceOutput& out) noexcept {
   for (int64_t* counts : {out.nan, out.pos_inf, out.neg_inf}) clear(plan, counts);
 }
 
-// Memory of one call: first that of the kernel, then planes of 8 bytes per output.
-class Memory {
- public:
-  Memory(const Plan& plan, size_t kernel_bytes, int planes) noexcept
-      : plane_bytes_(static_cast<size_t>(plan.outputs) * sizeof(double)),
-        kernel_bytes_((kernel_bytes + kLine - 1) / kLine * kLine),
-        bytes_(kernel_bytes_ + static_cast<size_t>(planes) * plane_bytes_),
-        begin_(static_cast<char*>(scratch_memory(bytes_))),
-        next_(begin_ + kernel_bytes_) {}
-
-  int status() const noexcept { return begin_ != nullptr ? QUANTSTATS_OK : no_memory(bytes_); }
-  void* kernel() const noexcept { return begin_; }
-  template <class T>
-  T* plane() noexcept {
-    T* const plane = reinterpret_cast<T*>(next_);
-    next_ += plane_bytes_;
-    return plane;
-  }
-  // `given`, or a plane in its place.
-  template <class T>
-  T* or_plane(T* given) noexcept {
-    return given != nullptr ? given : plane<T>();
-  }
-
- private:
-  static constexpr size_t kLine = 64;
-  size_t plane_bytes_;
-  size_t kernel_bytes_;
-  size_t bytes_;
-  char* begin_;
-  char* next_;
-};
+// Calls run(scratch memory).
+template <class Run>
+int with_memory(size_t bytes, const Run& run) noexcept {
+  void* const memory = scratch_memory(bytes);
+  if (memory == nullptr) return no_memory(bytes);
+  run(memory);
+  return QUANTSTATS_OK;
+}
 
 int reduce(const Plan& plan, const ReduceOutput& out) noexcept {
   if (plan.outputs == 0) return QUANTSTATS_OK;
@@ -76,17 +53,8 @@ int reduce(const Plan& plan, const ReduceOutput& out) noexcept {
     return QUANTSTATS_OK;
   }
   const SpreadReduction spread(plan);
-  const Memory memory(plan, spread.scratch_bytes(), 0);
-  if (memory.status() != QUANTSTATS_OK) return memory.status();
-  spread.run(active_isa()->kernels.reduce->reduce_order, out, memory.kernel());
-  return QUANTSTATS_OK;
-}
-
-void divide(const Plan& plan, const double* sums, const int64_t* nan, void* mean) noexcept {
-  for (int64_t i = 0; i < plan.outputs; ++i) {
-    const int64_t n = plan.count - nan[i];
-    set(plan, mean, i, n > 0 ? sums[i] / static_cast<double>(n) : kNoValue);
-  }
+  return with_memory(spread.scratch_bytes(),
+                     [&](void* memory) { spread.run(active_isa()->kernels.reduce->reduce_order, out, memory); });
 }
 
 int check_output(const void* output, const char* name) noexcept {
@@ -108,6 +76,13 @@ int check_probabilities(const double* q, int32_t n_q, int32_t least) noexcept {
   return QUANTSTATS_OK;
 }
 
+int quantiles_of(const Plan& plan, const double* q, int32_t n_q, bool magnitude, void* values, int64_t* nan) noexcept {
+  const SpreadQuantiles spread(plan);
+  return with_memory(spread.scratch_bytes(), [&](void* memory) {
+    spread.run(active_isa()->kernels, q, static_cast<size_t>(n_q), magnitude, values, nan, nullptr, memory);
+  });
+}
+
 int quantiles(const quantstats_tensor* x, uint64_t axes, const double* q, int32_t n_q, bool magnitude, void* values,
               int64_t* nan) noexcept {
   Plan plan;
@@ -120,11 +95,7 @@ int quantiles(const quantstats_tensor* x, uint64_t axes, const double* q, int32_
     clear(plan, nan);
     return QUANTSTATS_OK;
   }
-  const SpreadQuantiles spread(plan);
-  const Memory memory(plan, spread.scratch_bytes(), 0);
-  if (memory.status() != QUANTSTATS_OK) return memory.status();
-  spread.run(active_isa()->kernels, q, static_cast<size_t>(n_q), magnitude, values, nan, nullptr, memory.kernel());
-  return QUANTSTATS_OK;
+  return quantiles_of(plan, q, n_q, magnitude, values, nan);
 }
 
 using NoOutliers = void (*)(const Plan*, double, void*, int64_t*, void*) noexcept;
@@ -144,11 +115,10 @@ int without_outliers(NoOutliers kernel, const quantstats_tensor* x, uint64_t axe
     clear(plan, nan);
     return QUANTSTATS_OK;
   }
-  const SpreadOutputs spread = spread_columns(plan);
-  const Memory memory(plan, spread.scratch_bytes(), 0);
-  if (memory.status() != QUANTSTATS_OK) return memory.status();
-  spread.run(memory.kernel(), [&](const Plan* part, void* own) { kernel(part, p, values, nan, own); });
-  return QUANTSTATS_OK;
+  const SpreadColumns spread(plan);
+  return with_memory(spread.scratch_bytes(), [&](void* memory) {
+    spread.run(memory, [&](const Plan* part, void* own) { kernel(part, p, values, nan, own); });
+  });
 }
 
 }  // namespace
@@ -184,15 +154,17 @@ int mean(const quantstats_tensor* x, uint64_t axes, void* mean, int64_t* nan) no
     clear(plan, nan);
     return QUANTSTATS_OK;
   }
-  const SpreadReduction spread(plan);
-  Memory memory(plan, spread.scratch_bytes(), 2);
-  if (memory.status() != QUANTSTATS_OK) return memory.status();
-  auto* const sums = memory.plane<double>();
-  int64_t* const counts = memory.or_plane(nan);
-  const ReduceOutput out{nullptr, nullptr, nullptr, sums, counts, nullptr, nullptr};
-  spread.run(active_isa()->kernels.reduce->reduce_sum, out, memory.kernel());
-  divide(plan, sums, counts, mean);
-  return QUANTSTATS_OK;
+  const Planes planes[] = {{mean, result_item(plan)}, {nullptr, sizeof(double)}, {nan, sizeof(int64_t)}};
+  const SpreadPlanes<SpreadReduction> spread(plan, planes, 3);
+  return with_memory(spread.scratch_bytes(), [&](void* memory) {
+    spread.run(memory, [](const Plan& part, const SpreadReduction& reduction, void* const* at, void* own) {
+      auto* const sums = static_cast<double*>(at[1]);
+      auto* const counts = static_cast<int64_t*>(at[2]);
+      const ReduceOutput out{nullptr, nullptr, nullptr, sums, counts, nullptr, nullptr};
+      reduction.run(active_isa()->kernels.reduce->reduce_sum, out, own);
+      divide(part, sums, counts, at[0]);
+    });
+  });
 }
 
 int quantile(const quantstats_tensor* x, uint64_t axes, const double* q, int32_t n_q, void* values,
@@ -238,23 +210,31 @@ int summarize(const quantstats_tensor* x, uint64_t axes, const quantstats_summar
     fill(plan, quantiles, n_q, kNoValue);
     return QUANTSTATS_OK;
   }
-  const SpreadQuantiles spread(plan);
   // Every moment is found, so what is not asked for has a plane too.
-  Memory memory(plan, spread.scratch_bytes(), 7);
-  if (memory.status() != QUANTSTATS_OK) return memory.status();
-  auto* const sums = memory.plane<double>();
-  int64_t* const nan = memory.or_plane(to.nan);
-  const auto value = [&](void* given) -> void* { return given != nullptr ? given : memory.plane<double>(); };
-  const ReduceOutput moments{value(to.min),
-                             value(to.max),
-                             value(to.abs_max),
-                             sums,
-                             nan,
-                             memory.or_plane(to.pos_inf),
-                             memory.or_plane(to.neg_inf)};
-  spread.run(active_isa()->kernels, q, static_cast<size_t>(n_q), false, quantiles, nullptr, &moments, memory.kernel());
-  if (to.mean != nullptr) divide(plan, sums, nan, to.mean);
-  return QUANTSTATS_OK;
+  const size_t item = result_item(plan);
+  const int32_t first = n_q < kMaxProbabilities ? n_q : kMaxProbabilities;
+  const Planes planes[] = {{to.min, item},
+                           {to.max, item},
+                           {to.abs_max, item},
+                           {to.mean, item},
+                           {quantiles, item, static_cast<size_t>(first)},
+                           {to.nan, sizeof(int64_t)},
+                           {to.pos_inf, sizeof(int64_t)},
+                           {to.neg_inf, sizeof(int64_t)},
+                           {nullptr, sizeof(double)}};
+  const SpreadPlanes<SpreadQuantiles> spread(plan, planes, 9);
+  status = with_memory(spread.scratch_bytes(), [&](void* memory) {
+    spread.run(memory, [&](const Plan& part, const SpreadQuantiles& all, void* const* at, void* own) {
+      auto* const sums = static_cast<double*>(at[8]);
+      const auto count = [&](int k) { return static_cast<int64_t*>(at[k]); };
+      const ReduceOutput moments{at[0], at[1], at[2], sums, count(5), count(6), count(7)};
+      all.run(active_isa()->kernels, q, static_cast<size_t>(first), false, at[4], nullptr, &moments, own);
+      divide(part, sums, at[5], at[3]);
+    });
+  });
+  if (status != QUANTSTATS_OK || n_q == first) return status;
+  auto* const rest = static_cast<char*>(quantiles) + static_cast<size_t>(first * plan.outputs) * item;
+  return quantiles_of(plan, q + first, n_q - first, false, rest, nullptr);
 }
 
 }  // namespace qs::capi

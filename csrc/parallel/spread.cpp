@@ -18,11 +18,37 @@ int64_t bytes_of(const Plan& plan) noexcept { return plan.outputs * plan.count *
 
 int64_t at_least(int64_t value, int64_t least) noexcept { return value < least ? least : value; }
 
+// What planes of 16 bytes per output leave of it; see planes.h, which takes small sets in blocks.
+size_t budget_of(const Plan& plan) noexcept {
+  const int64_t planes = reads_small_sets(plan) ? 0 : plan.outputs * 16;
+  return scratch_budget(bytes_of(plan)) - static_cast<size_t>(planes);
+}
+
+int threads_within(size_t budget, int64_t input_bytes, size_t scratch_per_thread, int64_t bytes_per_thread) noexcept {
+  if (input_bytes < 2 * bytes_per_thread) return 1;
+  int64_t threads = num_threads();
+  const int64_t worth = input_bytes / bytes_per_thread;
+  if (threads > worth) threads = worth;
+  const auto room = static_cast<int64_t>(budget / scratch_per_thread);
+  if (threads > room) threads = room;
+  return threads < 1 ? 1 : static_cast<int>(threads);
+}
+
+int threads_for(const Plan& plan, size_t scratch_per_thread, int64_t bytes_per_thread = kBytesPerThread) noexcept {
+  if (bytes_of(plan) < 2 * bytes_per_thread) return 1;
+  return threads_within(budget_of(plan), bytes_of(plan), scratch_per_thread, bytes_per_thread);
+}
+
 char* scratch_of(void* scratch, int worker, size_t per_thread) noexcept {
   return static_cast<char*>(scratch) + static_cast<size_t>(worker) * per_thread;
 }
 
 }  // namespace
+
+bool reads_small_sets(const Plan& plan) noexcept {
+  constexpr int64_t small = 1024;
+  return plan.count * plan.item < small;
+}
 
 size_t scratch_budget(int64_t input_bytes) noexcept {
   constexpr int64_t objects = 24 * 1024;
@@ -30,13 +56,7 @@ size_t scratch_budget(int64_t input_bytes) noexcept {
 }
 
 int threads_for(int64_t input_bytes, size_t scratch_per_thread, int64_t bytes_per_thread) noexcept {
-  if (input_bytes < 2 * bytes_per_thread) return 1;
-  int64_t threads = num_threads();
-  const int64_t worth = input_bytes / bytes_per_thread;
-  if (threads > worth) threads = worth;
-  const auto room = static_cast<int64_t>(scratch_budget(input_bytes) / scratch_per_thread);
-  if (threads > room) threads = room;
-  return threads < 1 ? 1 : static_cast<int>(threads);
+  return threads_within(scratch_budget(input_bytes), input_bytes, scratch_per_thread, bytes_per_thread);
 }
 
 // Reductions
@@ -127,7 +147,7 @@ class Partials {
 
 SpreadReduction::SpreadReduction(const Plan& plan) noexcept
     : plan_(plan), segments_(segments_of(plan)), outputs_{}, scratch_bytes_(kReduceScratchBytes) {
-  threads_ = threads_for(bytes_of(plan), kReduceScratchBytes);
+  threads_ = threads_for(plan, kReduceScratchBytes);
   if (threads_ > 1) {
     // No more parts than balance: neighbouring outputs are read together where their runs lie in turn.
     constexpr int64_t parts_per_thread = 16;
@@ -170,20 +190,24 @@ void SpreadReduction::run(ReduceKernel kernel, const ReduceOutput& out, void* sc
 SpreadOutputs::SpreadOutputs(const Plan& plan, size_t scratch_per_thread, int64_t least_columns,
                              int64_t part_bytes) noexcept
     : plan_(plan), scratch_per_thread_(scratch_per_thread) {
-  threads_ = threads_for(bytes_of(plan), scratch_per_thread, 2 * part_bytes);
+  threads_ = threads_for(plan, scratch_per_thread, 2 * part_bytes);
   if (threads_ == 1) return;
   outputs_ = cut_outputs(plan, part_bytes / (plan.count * plan.item), least_columns);
   if (threads_ > outputs_.parts) threads_ = static_cast<int>(outputs_.parts);
 }
 
-SpreadOutputs spread_columns(const Plan& plan) noexcept {
-  constexpr int64_t tile = 64;           // columns that the kernels take together
-  constexpr int64_t bytes = 128 * 1024;  // several operations an element
-  return {plan, kColumnsScratchBytes, tile, bytes};
-}
+namespace {
+
+constexpr int64_t kColumnTile = 64;          // columns that the kernels take together
+constexpr int64_t kColumnPart = 128 * 1024;  // bytes; several operations an element
+
+}  // namespace
+
+SpreadColumns::SpreadColumns(const Plan& plan) noexcept
+    : SpreadOutputs(plan, kColumnsScratchBytes, kColumnTile, kColumnPart) {}
 
 void SpreadOutputs::widen(size_t whole_scratch) noexcept {
-  const size_t share = scratch_budget(bytes_of(plan_)) / static_cast<size_t>(threads_) / kLine * kLine;
+  const size_t share = budget_of(plan_) / static_cast<size_t>(threads_) / kLine * kLine;
   const size_t wide = threads_ == 1 || share > whole_scratch ? whole_scratch : share;
   if (wide > scratch_per_thread_) scratch_per_thread_ = wide;
 }
@@ -197,7 +221,7 @@ SpreadOutputs spread_sets(const Plan& plan) noexcept {
   constexpr int64_t sets_per_thread = 4;
   const bool together = plan.count * plan.item >= large && plan.outputs < sets_per_thread * num_threads();
   SpreadOutputs spread(plan, lines(least + share), 1, together ? std::numeric_limits<int64_t>::max() / 4 : bytes);
-  spread.widen(lines(kQuantileScratchBytes + share));
+  if (!reads_small_sets(plan)) spread.widen(lines(kQuantileScratchBytes + share));
   return spread;
 }
 
@@ -227,7 +251,7 @@ size_t counter_bytes(int threads) noexcept {
 SpreadQuantiles::SpreadQuantiles(const Plan& plan) noexcept
     : plan_(plan),
       side_by_side_(side_by_side(plan)),
-      spread_(side_by_side_ ? spread_columns(plan) : spread_sets(plan)),
+      spread_(side_by_side_ ? SpreadColumns(plan) : spread_sets(plan)),
       moments_(plan) {}
 
 size_t SpreadQuantiles::scratch_bytes() const noexcept {
@@ -244,7 +268,7 @@ bool SpreadQuantiles::count_bits(size_t n_q) noexcept {
   if (n_q > 0 && spread_.threads() > 1) return false;  // sets of their own, whose kernels know nothing of workers
   const int threads = n_q > 0 ? read_sets(plan_, spread_).threads : moments_.threads();
   // The counters take their share of what a call may have; quantiles can do with what is left.
-  const size_t most = scratch_budget(bytes) / kLine * kLine, taken = lines(counter_bytes(threads));
+  const size_t most = budget_of(plan_) / kLine * kLine, taken = lines(counter_bytes(threads));
   const size_t needed = lines(n_q > 0 ? kQuantileScratchBytes : moments_.scratch_bytes());
   if (needed + taken > most) return false;
   const size_t wanted = lines(scratch_bytes());

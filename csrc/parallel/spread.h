@@ -25,6 +25,10 @@ using SaturateKernel = int64_t (*)(const SaturatingProduct*, bool, void*) noexce
 // The scratch memory that a call may take: 6 % of its input and 2 MB, less a little for objects, shapes and the like.
 size_t scratch_budget(int64_t input_bytes) noexcept;
 
+// Whether sets are so small that planes of a few bytes per output are a share of the input that matters; see planes.h.
+// Such sets are not cut into segments, so outputs have the same bits in any parts.
+bool reads_small_sets(const Plan& plan) noexcept;
+
 // How many threads a call should use: one for each kBytesPerThread of input, as many as num_threads() allows, and as
 // many as have room in the scratch memory that a call may take, 6 % of its input and 2 MB.
 constexpr int64_t kBytesPerThread = 512 * 1024;
@@ -84,7 +88,10 @@ class SpreadOutputs {
 };
 
 // For the columns family.
-SpreadOutputs spread_columns(const Plan& plan) noexcept;
+class SpreadColumns : public SpreadOutputs {
+ public:
+  explicit SpreadColumns(const Plan& plan) noexcept;
+};
 // For the select family: every thread takes other sets, or all threads read the same set; see read_sets().
 SpreadOutputs spread_sets(const Plan& plan) noexcept;
 SetReading read_sets(const Plan& plan, const SpreadOutputs& spread) noexcept;

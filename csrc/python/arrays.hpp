@@ -82,13 +82,6 @@ class FloatResult {
   FloatResult(const ResultShape& shape, bool is_double);
   void* data() { return data_; }
   const void* data() const { return data_; }
-  void set(int64_t i, double value) {
-    if (is_double_) {
-      static_cast<double*>(data_)[i] = value;
-    } else {
-      static_cast<float*>(data_)[i] = static_cast<float>(value);
-    }
-  }
   py::object object() const;
 
  private:

@@ -2,12 +2,14 @@
 // kernel.
 #pragma once
 
+#include <atomic>
 #include <initializer_list>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/arguments.h"
+#include "parallel/planes.h"
 #include "parallel/spread.h"
 #include "python/arrays.hpp"
 #include "python/bit_counts.hpp"
@@ -36,8 +38,53 @@ class Reduction {
     shape.shape.insert(shape.shape.begin(), leading.begin(), leading.end());
     return FloatResult(shape, x_.is_double());
   }
-  FloatResult sums() const { return FloatResult(shape_, true); }
   CountResult counts() const { return CountResult(shape_); }
+
+  // The policy for NaN, applied to the planes of a block as they are found.
+  class NanCheck {
+   public:
+    NanCheck(const Reduction& reduction, NanPolicy policy) : reduction_(reduction), policy_(policy) {}
+    // Whether numbers of NaN are wanted.
+    bool counts() const { return policy_ != NanPolicy::ignore; }
+    // `nan` has an entry per output of the plan, `values` the planes of a result.
+    void operator()(const Plan& plan, const void* nan, std::initializer_list<Planes> values) noexcept {
+      if (policy_ == NanPolicy::ignore) return;
+      const auto* const counts = static_cast<const int64_t*>(nan);
+      int64_t total = 0;
+      for (int64_t i = 0; i < plan.outputs; ++i) total += counts[i];
+      if (total == 0) return;
+      total_.fetch_add(total, std::memory_order_relaxed);
+      if (policy_ == NanPolicy::raise) return;
+      for (const Planes& planes : values) {
+        if (planes.item == sizeof(double)) {
+          propagate<double>(plan, counts, planes);
+        } else {
+          propagate<float>(plan, counts, planes);
+        }
+      }
+    }
+    // Raises if the policy says so.
+    void finish() const {
+      if (policy_ != NanPolicy::raise || total_ == 0) return;
+      throw py::value_error(reduction_.x_.describe() + " holds " + std::to_string(total_) +
+                            " NaN; pass nan_policy='ignore' to leave them out or 'propagate' to get NaN");
+    }
+
+   private:
+    template <class T>
+    static void propagate(const Plan& plan, const int64_t* counts, const Planes& planes) noexcept {
+      for (size_t j = 0; j < planes.n; ++j) {
+        T* const plane = static_cast<T*>(planes.memory) + static_cast<int64_t>(j) * plan.outputs;
+        for (int64_t i = 0; i < plan.outputs; ++i) {
+          if (counts[i] != 0) plane[i] = std::numeric_limits<T>::quiet_NaN();
+        }
+      }
+    }
+
+    const Reduction& reduction_;
+    NanPolicy policy_;
+    std::atomic<int64_t> total_{0};
+  };
 
   // Calls compute(scratch memory) unless there is nothing to compute, without the GIL where that pays.
   template <class Compute>
@@ -51,6 +98,13 @@ class Reduction {
   // The memory of `given` as counters for count_bits().
   py::array counters(py::handle given, const char* argument) const { return bit_counts(given, argument, x_); }
 
+  // Calls compute(plan, spread, planes, scratch memory) for the plan or its blocks, see SpreadPlanes.
+  template <class Spread, class Compute>
+  void run(const Planes* planes, int n, const Compute& compute) const {
+    const SpreadPlanes<Spread> spread(plan_, planes, n);
+    run(spread.scratch_bytes(), [&](void* memory) { spread.run(memory, compute); });
+  }
+
   // Adds all elements, whatever the axes, to the 65,536 counters of a bit histogram.
   void count_bits(BitHistogramKernel kernel, uint64_t* counts) const {
     Plan whole;
@@ -60,36 +114,6 @@ class Reduction {
     void* const memory = scratch(spread.scratch_bytes());
     MaybeReleaseGil release(x_.bytes());
     spread.run(kernel, counts, memory);
-  }
-
-  // Applies the policy to slices that hold NaN. `counts` has one entry per output; a result may have several planes.
-  void apply(NanPolicy policy, const CountResult& counts, std::initializer_list<FloatResult*> results,
-             size_t planes = 1) const {
-    if (policy == NanPolicy::ignore) return;
-    int64_t total = 0;
-    for (int64_t i = 0; i < plan_.outputs; ++i) total += counts.data()[i];
-    if (total == 0) return;
-    if (policy == NanPolicy::raise) {
-      throw py::value_error(x_.describe() + " holds " + std::to_string(total) +
-                            " NaN; pass nan_policy='ignore' to leave them out or 'propagate' to get NaN");
-    }
-    for (FloatResult* result : results) {
-      for (int64_t i = 0; i < plan_.outputs; ++i) {
-        if (counts.data()[i] == 0) continue;
-        for (size_t j = 0; j < planes; ++j) {
-          result->set(static_cast<int64_t>(j) * plan_.outputs + i, std::numeric_limits<double>::quiet_NaN());
-        }
-      }
-    }
-  }
-
-  // sum / (elements that are not NaN), rounded once to the dtype of the result; NaN if there is none.
-  void divide(const FloatResult& sums, const CountResult& nan, FloatResult& mean) const {
-    const auto* const sum = static_cast<const double*>(sums.data());
-    for (int64_t i = 0; i < plan_.outputs; ++i) {
-      const int64_t n = plan_.count - nan.data()[i];
-      mean.set(i, n > 0 ? sum[i] / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN());
-    }
   }
 
  private:

@@ -27,17 +27,21 @@ double outlier_probability(py::handle value) {
 }
 
 py::object without_outliers(NoOutliers kernel, py::handle x, py::handle axis, py::handle quantile, py::handle keepdims,
-                            py::handle policy_name) {
-  const NanPolicy policy = nan_policy(policy_name);
+                            py::handle policy) {
   const double p = outlier_probability(quantile);
   const Reduction reduction(x, axis, keepdims);
+  Reduction::NanCheck check(reduction, nan_policy(policy));
   FloatResult values = reduction.values();
-  CountResult nan = reduction.counts();
-  const SpreadOutputs spread = spread_columns(reduction.plan());
-  reduction.run(spread.scratch_bytes(), [&](void* memory) {
-    spread.run(memory, [&](const Plan* part, void* own) { kernel(part, p, values.data(), nan.data(), own); });
-  });
-  reduction.apply(policy, nan, {&values});
+  const size_t item = result_item(reduction.plan());
+  const Planes planes[] = {{values.data(), item}, {nullptr, sizeof(int64_t)}};
+  reduction.run<SpreadColumns>(planes, check.counts() ? 2 : 1,
+                               [&](const Plan& plan, const SpreadColumns& spread, void* const* at, void* memory) {
+                                 auto* const nan = static_cast<int64_t*>(at[1]);
+                                 spread.run(memory,
+                                            [&](const Plan* part, void* own) { kernel(part, p, at[0], nan, own); });
+                                 check(plan, nan, {{at[0], item}});
+                               });
+  check.finish();
   return values.object();
 }
 

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -40,24 +41,38 @@ ProbabilityArray probabilities(py::handle q, const char* argument) {
   return out;
 }
 
-// Finds the quantiles, one plane of results per probability, and the moments if given. Returns the number of
-// fall-backs.
-int64_t run(const Target& self, const Reduction& reduction, const std::vector<double>& q, bool magnitude,
-            FloatResult& values, int64_t* nan, const ReduceOutput* moments) {
-  const SpreadQuantiles spread(reduction.plan());
-  int64_t fallbacks = 0;
-  reduction.run(spread.scratch_bytes(), [&](void* memory) {
-    fallbacks = spread.run(self.kernels(), q.data(), q.size(), magnitude, values.data(), nan, moments, memory);
-  });
+// As many as one read finds.
+size_t chunk_at(size_t begin, size_t n_q) {
+  return n_q - begin < kMaxProbabilities ? n_q - begin : static_cast<size_t>(kMaxProbabilities);
+}
+
+// Finds the quantiles from the `begin`-th on, one plane of results per probability. Returns the number of fall-backs.
+int64_t find_quantiles(const Target& self, const Reduction& reduction, const std::vector<double>& q, size_t begin,
+                       bool magnitude, FloatResult& values, NanPolicy policy) {
+  Reduction::NanCheck check(reduction, policy);
+  const size_t item = result_item(reduction.plan());
+  const size_t plane_bytes = static_cast<size_t>(reduction.plan().outputs) * item;
+  std::atomic<int64_t> fallbacks{0};
+  for (; begin < q.size(); begin += kMaxProbabilities) {
+    const size_t n_q = chunk_at(begin, q.size());
+    const Planes planes[] = {{static_cast<char*>(values.data()) + begin * plane_bytes, item, n_q},
+                             {nullptr, sizeof(int64_t)}};
+    reduction.run<SpreadQuantiles>(planes, check.counts() ? 2 : 1,
+                                   [&](const Plan& plan, const SpreadQuantiles& spread, void* const* at, void* memory) {
+                                     auto* const nan = static_cast<int64_t*>(at[1]);
+                                     fallbacks += spread.run(self.kernels(), q.data() + begin, n_q, magnitude, at[0],
+                                                             nan, nullptr, memory);
+                                     check(plan, nan, {{at[0], item, n_q}});
+                                   });
+    check.finish();
+  }
   return fallbacks;
 }
 
 py::object result_of(const Target& self, const Reduction& reduction, const ProbabilityArray& q, bool magnitude,
                      NanPolicy policy) {
   FloatResult values = reduction.values(q.shape);
-  CountResult nan = reduction.counts();
-  run(self, reduction, q.values, magnitude, values, nan.data(), nullptr);
-  if (!q.values.empty()) reduction.apply(policy, nan, {&values}, q.values.size());
+  find_quantiles(self, reduction, q.values, 0, magnitude, values, policy);
   return values.object();
 }
 
@@ -84,28 +99,50 @@ py::tuple summarize(const Target& self, py::handle x, py::handle axis, py::handl
   const Reduction reduction(x, axis, keepdims);
   const ProbabilityArray q = probabilities(q_given, "quantiles");
   FloatResult min = reduction.values(), max = reduction.values(), abs_max = reduction.values();
-  FloatResult sums = reduction.sums(), mean = reduction.values(), quantiles = reduction.values(q.shape);
+  FloatResult mean = reduction.values(), quantiles = reduction.values(q.shape);
   CountResult nan = reduction.counts(), pos_inf = reduction.counts(), neg_inf = reduction.counts();
-  const ReduceOutput moments{min.data(), max.data(),     abs_max.data(), static_cast<double*>(sums.data()),
-                             nan.data(), pos_inf.data(), neg_inf.data()};
-  py::array histogram_array = histogram.is_none() ? py::array() : reduction.counters(histogram, "histogram");
-  uint64_t* const counts = histogram.is_none() ? nullptr : static_cast<uint64_t*>(histogram_array.mutable_data());
-  SpreadQuantiles spread(reduction.plan());
-  const bool counted = counts != nullptr && spread.count_bits(q.values.size());
+  py::object histogram_memory;
+  uint64_t* counts = nullptr;
+  if (!histogram.is_none()) {
+    py::array counters = reduction.counters(histogram, "histogram");
+    counts = static_cast<uint64_t*>(counters.mutable_data());
+    histogram_memory = std::move(counters);
+  }
+  Reduction::NanCheck check(reduction, policy);
+  const size_t item = result_item(reduction.plan()), n_q = chunk_at(0, q.values.size());
+  const Planes planes[] = {{min.data(), item},
+                           {max.data(), item},
+                           {abs_max.data(), item},
+                           {mean.data(), item},
+                           {quantiles.data(), item, n_q},
+                           {nan.data(), sizeof(int64_t)},
+                           {pos_inf.data(), sizeof(int64_t)},
+                           {neg_inf.data(), sizeof(int64_t)},
+                           {nullptr, sizeof(double)}};
+  bool counted = false;
+  const SpreadPlanes<SpreadQuantiles> spread(reduction.plan(), planes, 9, [&](SpreadQuantiles& whole) {
+    if (counts != nullptr) counted = whole.count_bits(n_q);
+  });
   const void* counters = nullptr;
   reduction.run(spread.scratch_bytes(), [&](void* memory) {
     counters = memory;
-    spread.run(self.kernels(), q.values.data(), q.values.size(), false, quantiles.data(), nullptr, &moments, memory);
+    spread.run(memory, [&](const Plan& plan, const SpreadQuantiles& part, void* const* at, void* own) {
+      auto* const sums = static_cast<double*>(at[8]);
+      const auto count = [&](int k) { return static_cast<int64_t*>(at[k]); };
+      const ReduceOutput moments{at[0], at[1], at[2], sums, count(5), count(6), count(7)};
+      part.run(self.kernels(), q.values.data(), n_q, false, at[4], nullptr, &moments, own);
+      divide(plan, sums, at[5], at[3]);
+      check(plan, at[5], {{at[0], item}, {at[1], item}, {at[2], item}, {at[3], item}, {at[4], item, n_q}});
+    });
   });
-  reduction.divide(sums, nan, mean);
-  reduction.apply(policy, nan, {&min, &max, &abs_max, &mean});
-  reduction.apply(policy, nan, {&quantiles}, q.values.size());
+  check.finish();
   // Last, so that an array that raises is not counted.
   if (counted) {
-    spread.add_counted(counters, counts);
+    spread.whole()->add_counted(counters, counts);
   } else if (counts != nullptr) {
     reduction.count_bits(self.kernels().histogram->bit_histogram, counts);
   }
+  find_quantiles(self, reduction, q.values, kMaxProbabilities, false, quantiles, policy);
   return py::make_tuple(min.object(), max.object(), abs_max.object(), mean.object(), quantiles.object(), nan.object(),
                         pos_inf.object(), neg_inf.object());
 }
@@ -114,7 +151,7 @@ int64_t quantile_fallbacks(const Target& self, py::handle x, py::handle q_given,
   const Reduction reduction(x, axis, Py_False);
   const ProbabilityArray q = probabilities(q_given, "q");
   FloatResult values = reduction.values(q.shape);
-  return run(self, reduction, q.values, magnitude, values, nullptr, nullptr);
+  return find_quantiles(self, reduction, q.values, 0, magnitude, values, NanPolicy::ignore);
 }
 
 }  // namespace

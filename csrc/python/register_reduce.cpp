@@ -6,42 +6,55 @@
 namespace qs::python {
 namespace {
 
-void run(const Reduction& reduction, ReduceKernel kernel, const ReduceOutput& out) {
-  const SpreadReduction spread(reduction.plan());
-  reduction.run(spread.scratch_bytes(), [&](void* memory) { spread.run(kernel, out, memory); });
-}
-
-py::tuple min_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
-  const NanPolicy policy = nan_policy(policy_name);
+py::tuple min_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy) {
   const Reduction reduction(x, axis, keepdims);
+  Reduction::NanCheck check(reduction, nan_policy(policy));
   FloatResult min = reduction.values(), max = reduction.values();
-  CountResult nan = reduction.counts();
-  run(reduction, self.kernels().reduce->reduce_order,
-      {min.data(), max.data(), nullptr, nullptr, nan.data(), nullptr, nullptr});
-  reduction.apply(policy, nan, {&min, &max});
+  const size_t item = result_item(reduction.plan());
+  const Planes planes[] = {{min.data(), item}, {max.data(), item}, {nullptr, sizeof(int64_t)}};
+  reduction.run<SpreadReduction>(planes, check.counts() ? 3 : 2,
+                                 [&](const Plan& plan, const SpreadReduction& spread, void* const* at, void* memory) {
+                                   auto* const nan = static_cast<int64_t*>(at[2]);
+                                   spread.run(self.kernels().reduce->reduce_order,
+                                              {at[0], at[1], nullptr, nullptr, nan, nullptr, nullptr}, memory);
+                                   check(plan, nan, {{at[0], item}, {at[1], item}});
+                                 });
+  check.finish();
   return py::make_tuple(min.object(), max.object());
 }
 
-py::object abs_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
-  const NanPolicy policy = nan_policy(policy_name);
+py::object abs_max(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy) {
   const Reduction reduction(x, axis, keepdims);
+  Reduction::NanCheck check(reduction, nan_policy(policy));
   FloatResult result = reduction.values();
-  CountResult nan = reduction.counts();
-  run(reduction, self.kernels().reduce->reduce_order,
-      {nullptr, nullptr, result.data(), nullptr, nan.data(), nullptr, nullptr});
-  reduction.apply(policy, nan, {&result});
+  const size_t item = result_item(reduction.plan());
+  const Planes planes[] = {{result.data(), item}, {nullptr, sizeof(int64_t)}};
+  reduction.run<SpreadReduction>(planes, check.counts() ? 2 : 1,
+                                 [&](const Plan& plan, const SpreadReduction& spread, void* const* at, void* memory) {
+                                   auto* const nan = static_cast<int64_t*>(at[1]);
+                                   spread.run(self.kernels().reduce->reduce_order,
+                                              {nullptr, nullptr, at[0], nullptr, nan, nullptr, nullptr}, memory);
+                                   check(plan, nan, {{at[0], item}});
+                                 });
+  check.finish();
   return result.object();
 }
 
-py::object mean(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy_name) {
-  const NanPolicy policy = nan_policy(policy_name);
+py::object mean(const Target& self, py::handle x, py::handle axis, py::handle keepdims, py::handle policy) {
   const Reduction reduction(x, axis, keepdims);
-  FloatResult sums = reduction.sums(), result = reduction.values();
-  CountResult nan = reduction.counts();
-  run(reduction, self.kernels().reduce->reduce_sum,
-      {nullptr, nullptr, nullptr, static_cast<double*>(sums.data()), nan.data(), nullptr, nullptr});
-  reduction.divide(sums, nan, result);
-  reduction.apply(policy, nan, {&result});
+  Reduction::NanCheck check(reduction, nan_policy(policy));
+  FloatResult result = reduction.values();
+  const size_t item = result_item(reduction.plan());
+  const Planes planes[] = {{result.data(), item}, {nullptr, sizeof(double)}, {nullptr, sizeof(int64_t)}};
+  reduction.run<SpreadReduction>(
+      planes, 3, [&](const Plan& plan, const SpreadReduction& spread, void* const* at, void* memory) {
+        auto* const sums = static_cast<double*>(at[1]);
+        auto* const nan = static_cast<int64_t*>(at[2]);
+        spread.run(self.kernels().reduce->reduce_sum, {nullptr, nullptr, nullptr, sums, nan, nullptr, nullptr}, memory);
+        divide(plan, sums, nan, at[0]);
+        check(plan, nan, {{at[0], item}});
+      });
+  check.finish();
   return result.object();
 }
 

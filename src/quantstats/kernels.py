@@ -7,6 +7,9 @@ registers. They may be NumPy's or anything that has DLPack (torch, jax, onnxrunt
 Results are float64 for float64 input and float32 for the others, which is exact for order statistics. They do not
 depend on the instruction set in use. With ``axis=None`` and without ``keepdims`` a result is a NumPy scalar.
 
+No call takes more memory besides its results than 6 % of its arrays and 2 MB, whatever the layout and the number of
+threads; `histogram` needs 24 bytes for each bin as well. Threads keep theirs for the next call.
+
 What is common to all functions:
 
 axis

@@ -89,7 +89,7 @@ std::vector<char> everything(const Kernels& k, const std::vector<float>& x, int6
       spread.run(scratch.get(),
                  [&](const Plan* part, void* own) { k.select->select_quantiles(part, &arguments, own); });
     } else {
-      const SpreadOutputs spread = spread_columns(plan);
+      const SpreadColumns spread(plan);
       const Scratch scratch(spread.scratch_bytes());
       spread.run(scratch.get(), [&](const Plan* part, void* own) {
         k.columns->columns_mean_no_outliers(part, 1e-3, mean.data(), nan.data(), own);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -309,6 +309,56 @@ def test_items_of_a_batch_have_the_mean_they_have_alone(target: Target, dtype: A
     batch = target.mean(x, (1, 2, 3), False, "raise")
     alone = [target.mean(item, None, False, "raise") for item in x]
     np.testing.assert_array_equal(batch, np.array(alone))
+
+
+# Sets so small and so many that they are reduced in blocks of outputs: name, view of an array, axis.
+SMALL_SETS: dict[str, tuple[Callable[[Array], Array], int]] = {
+    "rows": (lambda x: x.reshape(-1, 7), 1),
+    "columns": (lambda x: x.reshape(6, -1), 0),
+    "wide rows of few columns": (lambda x: x.reshape(-1, 4, 3), 1),
+    "outputs in another order": (lambda x: x.reshape(105, 96, -1).transpose(1, 0, 2), 2),
+    "columns in another order": (lambda x: x.reshape(7, 48, 90, -1).transpose(3, 2, 0, 1), 2),
+    "reversed": (lambda x: x.reshape(-1, 7)[::-1, ::-1], 1),
+    "every other": (lambda x: x.reshape(-1, 8)[::2, ::2], 1),
+    "broadcast": (lambda x: np.broadcast_to(x[:5040].reshape(-1, 1, 3), (1680, 4, 3)), 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("name", SMALL_SETS)
+def test_many_small_sets(target: Target, name: str, dtype: Any) -> None:
+    view, axis = SMALL_SETS[name]
+    x = np.random.default_rng(5).standard_normal(30240 * 2).astype(dtype)
+    check(target, view(x), axis)
+    holed = x.copy()
+    holed[3::1000] = np.nan
+    holed[:7] = np.nan
+    y = view(holed)
+    check(target, y, axis)
+    policies = (
+        lambda policy: target.min_max(y, axis, False, policy),
+        lambda policy: (target.abs_max(y, axis, False, policy), target.mean(y, axis, False, policy)),
+        lambda policy: (target.median(y, axis, False, policy),),
+        lambda policy: target.quantile(y, np.linspace(0, 1, 35), axis, False, policy),
+        lambda policy: target.summarize(y, axis, np.linspace(0, 1, 35), False, policy, None)[:5],
+        lambda policy: (target.mean_no_outliers(y, axis, 0.1, False, policy),),
+        lambda policy: (target.median_no_outliers(y, axis, 0.1, False, policy),),
+    )
+    missing = np.isnan(y).any(axis)
+    for call in policies:
+        with pytest.raises(ValueError, match=f"holds {np.isnan(y).sum()} NaN;"):
+            call("raise")
+        for left_out, propagated in zip(call("ignore"), call("propagate"), strict=True):
+            np.testing.assert_array_equal(propagated, np.where(missing, np.nan, left_out))
+    # An output has the bits that it has among few.
+    few = np.moveaxis(y, axis, -1).reshape(-1, y.shape[axis])[-500:]
+    for call in (
+        lambda a, i: target.quantile(a, [0.2, 0.5], i, False, "ignore"),
+        lambda a, i: target.mean_no_outliers(a, i, 0.1, False, "ignore")[None],
+        lambda a, i: np.stack(target.summarize(a, i, [0.2], False, "ignore", None)[:3]),
+    ):
+        whole = call(y, axis)
+        np.testing.assert_array_equal(whole.reshape(len(whole), -1)[:, -500:], call(few, 1))
 
 
 class TestPolicy:

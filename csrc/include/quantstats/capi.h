@@ -149,8 +149,7 @@ typedef struct quantstats_capi {
   int (*min_max)(const quantstats_tensor* x, uint64_t axes, void* min, void* max, int64_t* nan);
   int (*abs_max)(const quantstats_tensor* x, uint64_t axes, void* abs_max, int64_t* nan);
 
-  /* Arithmetic mean, accumulated in double in an order that depends on shape and strides alone. Takes 16 bytes of
-   * memory for each output besides. */
+  /* Arithmetic mean, accumulated in double in an order that depends on shape and strides alone. */
   int (*mean)(const quantstats_tensor* x, uint64_t axes, void* mean, int64_t* nan);
 
   /* Exact quantiles with linear interpolation, found in about one read: those of the probability q[j], in [0, 1], are
@@ -167,8 +166,8 @@ typedef struct quantstats_capi {
   int (*median_no_outliers)(const quantstats_tensor* x, uint64_t axes, double p, void* median, int64_t* nan);
 
   /* All that `summary` asks for, and the quantiles of n_q probabilities (as of `quantile`; q and quantiles may be NULL
-   * if n_q is 0), in one read where the axis with the smallest stride is reduced. Takes 64 bytes of memory for each
-   * output besides. */
+   * if n_q is 0), in one read where the axis with the smallest stride is reduced. What is left out takes up to 8 bytes
+   * of memory for each output besides, if an output has 1 KB of elements or more. */
   int (*summarize)(const quantstats_tensor* x, uint64_t axes, const quantstats_summary* summary, const double* q,
                    int32_t n_q, void* quantiles);
 
