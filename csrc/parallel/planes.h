@@ -50,6 +50,14 @@ inline void number_outputs(Plan* part) noexcept {
   }
 }
 
+// Whether the outputs of a part have these numbers already, but for the first one.
+inline bool numbered_alike(const Plan& part, const Plan& block) noexcept {
+  for (int k = 0; k < part.n_kept; ++k) {
+    if (part.kept[k].out != block.kept[k].out && part.kept[k].size > 1) return false;
+  }
+  return true;
+}
+
 // Calls visit(first, n, output, step) for each run of that numbering: first + i has the number output + i * step in the
 // whole plan.
 template <class Visit>
@@ -128,11 +136,17 @@ class SpreadPlanes {
       output_part(plan_, cut_, i, &part);
       Plan block = part;
       number_outputs(&block);
+      // Results whose outputs follow one another are written where they belong.
+      const bool in_order = numbered_alike(part, block);
+      const auto in_place = [&](int k) { return in_order && planes_[k].n == 1 && planes_[k].memory != nullptr; };
+      const auto target = [&](int k) -> void* {
+        return in_place(k) ? static_cast<char*>(planes_[k].memory) + part.out_offset * planes_[k].item : nullptr;
+      };
       void* found[kMost] = {};
-      place(own, block.outputs, [](int) -> void* { return nullptr; }, found);
+      place(own, block.outputs, target, found);
       compute(block, Spread(block), found, own);
       for (int k = 0; k < n_; ++k) {
-        if (planes_[k].memory == nullptr) continue;
+        if (planes_[k].memory == nullptr || in_place(k)) continue;
         if (planes_[k].item == sizeof(uint64_t)) {
           deliver<uint64_t>(part, block.outputs, found[k], planes_[k]);
         } else {
