@@ -217,6 +217,8 @@ def _probe_in_child(connection: Any, x: Any) -> None:
     connection.close()
 
 
+# jax, where another test has imported it, warns of every fork; the children do not use it.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @linux
 def test_forked_child_computes_with_threads_of_its_own() -> None:
     quantstats.set_num_threads(2)
