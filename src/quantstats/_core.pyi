@@ -44,7 +44,7 @@ class Target:
         quantiles: ArrayLike,
         keepdims: bool,
         nan_policy: _NanPolicy,
-        histogram: NDArray[np.uint64] | None,
+        histogram: Tensor | None,
         /,
     ) -> tuple[_Values, _Values, _Values, _Values, NDArray[Any], _Counts, _Counts, _Counts]: ...
     @overload
@@ -63,12 +63,12 @@ class Target:
     def histogram(
         self, x: Tensor, bins: int, range: tuple[_Edge, _Edge] | None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
-    def bit_histogram(self, x: Tensor, counts: NDArray[np.uint64]) -> int: ...
+    def bit_histogram(self, x: Tensor, counts: Tensor) -> int: ...
     def quantize_linear(
         self,
         x: Tensor,
-        scale: ArrayLike,
-        zero_point: ArrayLike,
+        scale: ArrayLike | Tensor,
+        zero_point: ArrayLike | Tensor,
         axis: int | None,
         qmin: int,
         qmax: int,
@@ -77,13 +77,19 @@ class Target:
         /,
     ) -> NDArray[Any]: ...
     def dequantize_linear(
-        self, q: Tensor, scale: ArrayLike, zero_point: ArrayLike, axis: int | None, out: NDArray[Any] | None, /
+        self,
+        q: Tensor,
+        scale: ArrayLike | Tensor,
+        zero_point: ArrayLike | Tensor,
+        axis: int | None,
+        out: NDArray[Any] | None,
+        /,
     ) -> NDArray[np.float32]: ...
     def fake_quantize(
         self,
         x: Tensor,
-        scale: ArrayLike,
-        zero_point: ArrayLike,
+        scale: ArrayLike | Tensor,
+        zero_point: ArrayLike | Tensor,
         axis: int | None,
         qmin: int,
         qmax: int,

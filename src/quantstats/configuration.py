@@ -66,10 +66,13 @@ def set_num_threads(n: int) -> None:
     :raises TypeError: if ``n`` is not an integer.
     :raises ValueError: if ``n`` is less than 1.
     """
+    wrong_type = f"n is {n!r}; pass the number of threads, an integer of at least 1"
+    if isinstance(n, bool):
+        raise TypeError(wrong_type)
     try:
-        threads = operator.index(None if isinstance(n, bool) else n)  # type: ignore[arg-type]
+        threads = operator.index(n)
     except TypeError:
-        raise TypeError(f"n is {n!r}; pass the number of threads, an integer of at least 1") from None
+        raise TypeError(wrong_type) from None
     if threads < 1:
         raise ValueError(f"n is {threads}; pass the number of threads, an integer of at least 1")
     _core.set_num_threads(min(threads, 256))

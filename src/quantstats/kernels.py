@@ -145,7 +145,7 @@ def summarize(
     quantiles: Sequence[float] = (),
     keepdims: bool = False,
     nan_policy: NanPolicy = "raise",
-    histogram: NDArray[np.uint64] | None = None,
+    histogram: Tensor | None = None,
 ) -> Summary:
     """Return minimum, maximum, largest magnitude, mean, quantiles and counts of NaN and Inf along ``axis``.
 
@@ -244,7 +244,7 @@ def histogram(x: Tensor, bins: int, range: tuple[Edge, Edge] | None = None) -> t
     return _active.histogram(x, bins, range)
 
 
-def bit_histogram(x: Tensor, counts: NDArray[np.uint64]) -> int:
+def bit_histogram(x: Tensor, counts: Tensor) -> int:
     """Add the values of ``x`` to 65,536 counters and return the number of NaN, which are not counted.
 
     The counter of a value is the upper half h of its float32 bits (sign, exponent, 7 bits of mantissa), so ordered that
@@ -262,8 +262,8 @@ def bit_histogram(x: Tensor, counts: NDArray[np.uint64]) -> int:
 
 def quantize_linear(
     x: Tensor,
-    scale: ArrayLike,
-    zero_point: ArrayLike,
+    scale: ArrayLike | Tensor,
+    zero_point: ArrayLike | Tensor,
     *,
     axis: int | None = None,
     qmin: int,
@@ -296,8 +296,8 @@ def quantize_linear(
 
 def dequantize_linear(
     q: Tensor,
-    scale: ArrayLike,
-    zero_point: ArrayLike,
+    scale: ArrayLike | Tensor,
+    zero_point: ArrayLike | Tensor,
     *,
     axis: int | None = None,
     out: NDArray[Any] | None = None,
@@ -319,8 +319,8 @@ def dequantize_linear(
 
 def fake_quantize(
     x: Tensor,
-    scale: ArrayLike,
-    zero_point: ArrayLike,
+    scale: ArrayLike | Tensor,
+    zero_point: ArrayLike | Tensor,
     *,
     axis: int | None = None,
     qmin: int,

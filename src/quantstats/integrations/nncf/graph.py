@@ -80,7 +80,7 @@ def _is_left_out(tensor: Any) -> bool:
 
 def _without_values(model: Any) -> Any:
     """A copy without the values that are left out; None if there are none, or if it would not be complete."""
-    from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
+    from google.protobuf.unknown_fields import UnknownFieldSet
 
     if not any(map(_is_left_out, model.graph.initializer)):
         return None
